@@ -76,14 +76,14 @@ def write_clip(
     pix_fmt: str = "yuv420p",
     rotation: int = 0,
     options: dict[str, str] | None = None,
-    format: str | None = None,
+    container: str | None = None,
     colorspace: int | None = None,
     color_range: int | None = None,
 ) -> Path:
     """Encode RGB ``images`` and return ``path``.
 
     Args:
-        path: where; its extension chooses the container unless ``format`` does.
+        path: where; its extension chooses the container unless ``container`` does.
         images: uint8 RGB ``[H, W, 3]``, or ``[H, W, 4]`` for a ``pix_fmt`` with alpha.
         rate: frames a second.
         times: exact time of each picture in seconds, for a variable frame rate.
@@ -91,7 +91,7 @@ def write_clip(
         pix_fmt: what the encoder is given.
         rotation: degrees counter-clockwise by which a player must turn the stored picture.
         options: of the encoder; by default a quick, good quality for libx264.
-        format: FFmpeg container name.
+        container: FFmpeg container name.
         colorspace: FFmpeg matrix to convert with and to tag (1 = BT.709, 5 = BT.601).
         color_range: 1 limited, 2 full.
     """
@@ -101,8 +101,8 @@ def write_clip(
         options = {"preset": "ultrafast", "crf": "12"} if codec == "libx264" else {}
     rate = Fraction(rate)
     time_base = Fraction(1, 90000) if times is not None else 1 / rate
-    with av.open(str(path), "w", format=format) as container:
-        stream = container.add_stream(codec, rate=rate, options=options)
+    with av.open(str(path), "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = time_base
         stream.codec_context.thread_count = 1
@@ -117,8 +117,8 @@ def write_clip(
             frame = source.reformat(format=pix_fmt, dst_colorspace=colorspace, dst_color_range=color_range)
             frame.time_base = time_base
             frame.pts = index if times is None else round(times[index] / time_base)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
     return Path(path)
 
 
