@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
+
+ComponentName = Literal["image_encoder", "prompt_encoder", "memory_attention", "mask_decoder", "memory_encoder"]
 
 STRIDE = 16  # pixels of the model image per token side
 MASK_STRIDE = 4  # pixels of the model image per mask logit side
@@ -150,12 +152,16 @@ CONTRACTS: dict[str, Contract] = {
 class Components:
     """Five stateless callables with the signatures of ``CONTRACTS``, and the sizes they were built for.
 
+    ``None`` for ``logits`` and ``mask`` of the prompt encoder means that no object has one, and for ``valid``
+    of memory attention that every entry is real; a backend of static shapes fills them in.
     ``placement`` says where each component runs, as ``engine:device:precision``.
     """
 
     image_encoder: Callable[[Tensor], ImageFeatures]
-    prompt_encoder: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], PromptEmbeddings]
-    memory_attention: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    prompt_encoder: Callable[
+        [Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None], PromptEmbeddings
+    ]
+    memory_attention: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
     mask_decoder: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], MaskCandidates]
     memory_encoder: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     sizes: Sizes

@@ -190,7 +190,7 @@ class FrameResult:
 def _rows(points: object) -> list[object]:
     """``points`` as a list, with a clear error for a single point that was not wrapped in a list."""
     try:
-        rows = list(points)  # type: ignore[call-overload]
+        rows: list[object] = list(points)  # type: ignore[call-overload]
     except TypeError:
         raise PromptError(f"prompt points {points!r} are not a list of (x, y)") from None
     if rows and np.ndim(rows[0]) == 0:

@@ -1,0 +1,1 @@
+"""The network: torch modules that keep no state and touch no files but checkpoints."""

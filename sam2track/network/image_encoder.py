@@ -60,8 +60,8 @@ class ImageEncoder(nn.Module):
         return ImageFeatures(s4, s8, s16, s16 + self.no_memory.reshape(1, -1, 1, 1))
 
 
-def _fold(first: nn.Conv2d, second: nn.Conv2d) -> tuple[Tensor, Tensor]:
+def _fold(first: nn.Module, second: nn.Module) -> tuple[Tensor, Tensor]:
     """One 1 x 1 convolution (weight, bias) that equals ``second(first(x))``: exact, and far fewer operations."""
-    w1, b1 = first.weight.detach().flatten(1), first.bias.detach()
-    w2, b2 = second.weight.detach().flatten(1), second.bias.detach()
+    (w1, b1), (w2, b2) = ([p.detach() for p in layer.parameters()] for layer in (first, second))
+    w1, w2 = w1.flatten(1), w2.flatten(1)
     return (w2 @ w1)[:, :, None, None], w2 @ b1 + b2

@@ -7,6 +7,7 @@ in-place writes, no shape that depends on data.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ class MLP(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], activation: type[nn.Module] = nn.ReLU) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation = activation()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +25,7 @@ class MemoryEncoder(nn.Module):
         super().__init__()
         d, m = variant.width, variant.memory_width
         steps: list[nn.Module] = []
-        for a, b in zip(MASK_WIDTHS, MASK_WIDTHS[1:], strict=False):
+        for a, b in pairwise(MASK_WIDTHS):
             steps += [nn.Conv2d(a, b, kernel_size=3, stride=2, padding=1), LayerNorm2d(b), nn.GELU()]
         self.mask_layers = nn.Sequential(*steps, nn.Conv2d(MASK_WIDTHS[-1], d, kernel_size=1))
         self.feature_proj = nn.Conv2d(d, d, kernel_size=1)
@@ -46,10 +47,10 @@ class MemoryEncoder(nn.Module):
         x = self.feature_proj(s16) + self.mask_layers(mask)
         for block in self.fuser:
             x = block(x)
-        tokens = self.out_proj(x).flatten(2).transpose(1, 2)
+        tokens: Tensor = self.out_proj(x).flatten(2).transpose(1, 2)
         if self.no_object is not None:
             tokens = tokens + (object_score <= 0).to(tokens.dtype)[:, :, None] * self.no_object
-        return tokens  # type: ignore[no-any-return]
+        return tokens
 
 
 class ConvNextBlock(nn.Module):

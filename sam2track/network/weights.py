@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sam2track.errors import WeightsError
-from sam2track.network.variants import Network, Variant
+from sam2track.network.variants import VARIANTS, Network
 
 _FREQUENCIES = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 _ROTARY = re.compile(r"memory_attention\.layers\.\d+\.(self|cross)_attention\.[qk]_proj\.(weight|bias)")
@@ -195,27 +195,31 @@ def _rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
 
 
 def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], source: str) -> None:
-    """Raise a ``WeightsError`` that names what is missing, unexpected or misshapen."""
-    missing = [name for name in expected if name not in tensors]
-    unexpected = [name for name in tensors if name not in expected]
-    misshapen = [name for name in expected if name in tensors and tensors[name].shape != expected[name]]
-    if not (missing or unexpected or misshapen):
+    """Raise a ``WeightsError`` that names what is missing, unexpected or misshapen, and whose weights these are."""
+    found = {name: value.shape for name, value in tensors.items()}
+    if found == expected:
         return
-    faults = [f"{len(missing)} missing (first: {missing[0]})"] if missing else []
-    if unexpected:
-        faults.append(f"{len(unexpected)} unexpected (first: {unexpected[0]})")
+    owner = _owner(found)
+    if owner is not None:
+        raise WeightsError(f"weights {source} are those of {owner}, not of the model asked for; use model {owner!r}")
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    misshapen = [name for name in expected if name in found and found[name] != expected[name]]
+    faults = [
+        f"{len(names)} {fault} (first: {names[0]})"
+        for fault, names in (("missing", missing), ("unexpected", unexpected))
+        if names
+    ]
     if misshapen:
         name = misshapen[0]
-        faults.append(
-            f"{len(misshapen)} misshapen (first: {name} is {list(tensors[name].shape)}, expected {list(expected[name])})"
-        )
-    raise WeightsError(f"weights {source} do not fit this model: {'; '.join(faults)}; check the model's name")
+        shapes = f"{list(found[name])}, expected {list(expected[name])}"
+        faults.append(f"{len(misshapen)} misshapen (first: {name} is {shapes})")
+    raise WeightsError(f"weights {source} do not fit the model: {'; '.join(faults)}; check the model's name")
 
 
-def guess_variant(tensors: Mapping[str, Tensor], variants: Mapping[str, Variant]) -> str | None:
-    """The name of the variant whose tensors have exactly these names and shapes, if any."""
-    shapes = {name: value.shape for name, value in tensors.items()}
-    for name, variant in variants.items():
+def _owner(shapes: Mapping[str, torch.Size]) -> str | None:
+    """The model whose tensors have exactly these names and shapes, if any."""
+    for name, variant in VARIANTS.items():
         with torch.device("meta"):
             if official_shapes(Network(variant)) == shapes:
                 return name

@@ -1,0 +1,98 @@
+"""sam2track: prompt an object once, and its mask follows it through a file, a camera or a stream.
+
+>>> import sam2track as st
+>>> tracker = st.Tracker.load("nano")
+>>> result = tracker.step(frame, {1: st.Prompt(points=[(510, 320)])})
+
+Names load on first use, so that what needs no network (rendering a masklet file, ``--help``) does not
+wait for one to import.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sam2track.config import Config
+    from sam2track.data import Frame, FrameResult, Prediction, Prompt
+    from sam2track.engine import Run, track
+    from sam2track.errors import (
+        BackendError,
+        ConfigError,
+        MaskletError,
+        PromptError,
+        Sam2TrackError,
+        SinkError,
+        SourceError,
+        WeightsError,
+    )
+    from sam2track.masks.masklets import MaskletWriter, read_masklets
+    from sam2track.render import overlay
+    from sam2track.timing import Timings
+    from sam2track.tracker import Tracker
+    from sam2track.video import Camera, Source, VideoWriter, open_source
+    from sam2track.window import Window
+
+_HOMES = {
+    "config": ("Config",),
+    "data": ("Frame", "FrameResult", "Prediction", "Prompt"),
+    "engine": ("Run", "track"),
+    "errors": (
+        "BackendError",
+        "ConfigError",
+        "MaskletError",
+        "PromptError",
+        "Sam2TrackError",
+        "SinkError",
+        "SourceError",
+        "WeightsError",
+    ),
+    "masks.masklets": ("MaskletWriter", "read_masklets"),
+    "render": ("overlay",),
+    "timing": ("Timings",),
+    "tracker": ("Tracker",),
+    "video": ("Camera", "Source", "VideoWriter", "open_source"),
+    "window": ("Window",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = version("sam2track")
+__all__ = [
+    "BackendError",
+    "Camera",
+    "Config",
+    "ConfigError",
+    "Frame",
+    "FrameResult",
+    "MaskletError",
+    "MaskletWriter",
+    "Prediction",
+    "Prompt",
+    "PromptError",
+    "Run",
+    "Sam2TrackError",
+    "SinkError",
+    "Source",
+    "SourceError",
+    "Timings",
+    "Tracker",
+    "VideoWriter",
+    "WeightsError",
+    "Window",
+    "open_source",
+    "overlay",
+    "read_masklets",
+    "track",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'sam2track' has no attribute {name!r}")
+    value = getattr(import_module(f"sam2track.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

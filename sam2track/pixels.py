@@ -1,0 +1,108 @@
+"""Between pixels and the model: images to tensors, prompts to model pixels, logits to masks.
+
+Every resize of the package is here. ``S`` is the model's image size; low-resolution logits are
+``S / 4`` a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sam2track.contracts import MASK_STRIDE
+from sam2track.data import Box, Image, Mask, Point, Prompt
+
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]: what SAM 2 was trained with
+STD = (0.229, 0.224, 0.225)
+MASK_LOGIT = 10.0  # a mask prompt taken as output counts as logits of +-10
+HOLE_LOGIT = 0.1  # a filled hole is barely inside
+
+_SCALE = torch.tensor([1 / (255 * s) for s in STD]).reshape(1, 3, 1, 1)
+_SHIFT = torch.tensor([-m / s for m, s in zip(MEAN, STD, strict=True)]).reshape(1, 3, 1, 1)
+
+
+def to_tensor(image: Image, size: int) -> Tensor:
+    """RGB uint8 ``[H, W, 3]`` -> normalised fp32 ``[1, 3, size, size]``, bilinear with antialias.
+
+    The aspect ratio is not kept, as in SAM 2. The resize rounds to 8 bits, as PIL's does.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    if image.shape[:2] != (size, size):
+        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(_SCALE).add_(_SHIFT)
+
+
+def to_points(prompt: Prompt, height: int, width: int, size: int) -> tuple[list[Point], list[int]]:
+    """Points and labels of a prompt in model pixels; a box leads as two corners labelled 2 and 3."""
+    points: list[Point] = list(prompt.points)
+    labels = list(prompt.labels or ())
+    if prompt.box is not None:
+        x0, y0, x1, y1 = prompt.box
+        points = [(x0, y0), (x1, y1), *points]
+        labels = [2, 3, *labels]
+    return [(x * size / width, y * size / height) for x, y in points], labels
+
+
+def to_mask_prompt(mask: Mask, size: int) -> Tensor:
+    """Bool ``[H, W]`` -> fp32 0 or 1 ``[1, 1, size, size]``, resized with antialias and cut at one half."""
+    pixels = torch.from_numpy(np.ascontiguousarray(mask)).to(torch.float32)[None, None]
+    if mask.shape == (size, size):
+        return pixels
+    return (F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False) >= 0.5).float()
+
+
+def mask_to_logits(mask: Tensor) -> Tensor:
+    """A mask prompt ``[B, 1, S, S]`` as low-resolution logits ``[B, 1, S/4, S/4]`` within +-10."""
+    side = mask.shape[-1] // MASK_STRIDE
+    logits = mask * (2 * MASK_LOGIT) - MASK_LOGIT
+    return F.interpolate(logits, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize of ``[B, 1, h, w]`` logits to ``size`` (height, width)."""
+    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
+
+
+def fill_holes(logits: Tensor, area: int) -> Tensor:
+    """Fill background components (8-connected) of at most ``area`` pixels in ``[B, 1, h, w]`` logits."""
+    if area == 0:
+        return logits
+    background = (logits <= 0).to(torch.uint8).cpu().numpy()[:, 0]
+    holes = np.stack([_small_components(picture, area) for picture in background])
+    if not holes.any():
+        return logits
+    return torch.where(torch.from_numpy(holes)[:, None].to(logits.device), HOLE_LOGIT, logits)
+
+
+def _small_components(picture: NDArray[np.uint8], area: int) -> Mask:
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(picture, connectivity=8)
+    small = statistics[:, cv2.CC_STAT_AREA] <= area
+    small[0] = False  # label 0 is what is not background
+    if count == 1 or not small.any():
+        return np.zeros(picture.shape, dtype=bool)
+    return np.asarray(small[labels], dtype=bool)
+
+
+def to_masks(logits: Tensor, height: int, width: int) -> list[Mask]:
+    """Low-resolution logits ``[B, 1, h, w]`` -> one bool mask ``[height, width]`` an object."""
+    return list((resize_logits(logits, (height, width)) > 0)[:, 0].cpu().numpy())
+
+
+def bounding_box(mask: Mask) -> Box | None:
+    """Tight ``(x0, y0, x1, y1)`` around a bool mask, right and bottom exclusive; None when it is empty."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if rows.size == 0:
+        return None
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def pad_points(prompts: Sequence[tuple[list[Point], list[int]]]) -> tuple[Tensor, Tensor]:
+    """Stack prompts that have equally many points: ``xy`` [B, P, 2] and ``label`` [B, P]."""
+    return torch.tensor([p for p, _ in prompts], dtype=torch.float32), torch.tensor([n for _, n in prompts])
