@@ -16,6 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, perf_counter
 from types import TracebackType
@@ -128,7 +129,7 @@ class Run:
         self._tracker_timings = tracker.timings
         self._schedule = schedule
         self._overlap = overlap
-        self._owned = owned  # the source, if the run opened it; closed where it is read
+        self._owned = owned  # the source, if the run opened it
         self._frame_count = 0
         self._latency = Timings()
         self._first_delivery = self._last_delivery = 0.0
@@ -175,9 +176,8 @@ class Run:
         atexit.unregister(self.close)
         for channel in (self._credits, self._decoded, self._encoded, self._tracked):
             channel.close()
+        self._owned.close()  # also ends a read that waits
         self._iterated = True
-        if not self._threads:
-            self._owned.close()
         deadline = monotonic() + _JOIN
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -239,16 +239,15 @@ class Run:
     def _decode(self) -> None:
         offer = self._decoded.replace if self.policy == "newest" else self._decoded.put
         try:
-            with self._owned:
-                frames = iter(self.source)
-                while True:
-                    try:
-                        with self.timings.measure("decode"):
-                            frame = next(frames)
-                    except StopIteration:
-                        break
-                    self._frame_count = frame.index + 1
-                    self.skipped += bool(offer(_Item(frame, perf_counter(), frame)))
+            frames = iter(self.source)
+            while True:
+                try:
+                    with self.timings.measure("decode"):
+                        frame = next(frames)
+                except StopIteration:
+                    break
+                self._frame_count = frame.index + 1
+                self.skipped += bool(offer(_Item(frame, perf_counter(), frame)))
             self._decoded.finish()
         except ClosedError:
             pass
@@ -266,7 +265,8 @@ class Run:
             self._tracker.remove(object_id)
         result = self._tracker.step(cast("Frame | Encoded", item.payload), rounds[0] if rounds else {})
         for corrections in rounds[1:]:
-            result = self._tracker.refine(corrections)
+            refined = self._tracker.refine(corrections)
+            result = replace(result, objects={**result.objects, **refined.objects})
         self._schedule.settle(self._tracker.object_ids)
         return item._replace(payload=result)
 

@@ -83,7 +83,8 @@ class FakeTracker:
         if prompts:
             self.log.append((verb, self.frame.index, dict(prompts)))
         self.object_ids = tuple(dict.fromkeys((*self.object_ids, *prompts)))
-        return FrameResult(self.frame.index, self.frame.time, (4, 6), dict.fromkeys(self.object_ids))
+        ids = self.object_ids if verb == "step" else prompts  # like the real one
+        return FrameResult(self.frame.index, self.frame.time, (4, 6), dict.fromkeys(ids, verb))
 
 
 def engine_threads():
@@ -315,7 +316,8 @@ def test_prompts_sent_for_one_object_between_two_frames_all_count_in_order(overl
     run.send({2: CLICK})
     run.send({1: more})
     run.send({})
-    assert [list(result.objects) for _, result in run] == [[1, 2]] * 3
+    results = [result.objects for _, result in run]
+    assert results == [{1: "refine", 2: "step"}, *[{1: "step", 2: "step"}] * 2]
     assert tracker.log == [("step", 0, {1: CLICK, 2: CLICK}), ("refine", 0, {1: more})]
 
 
