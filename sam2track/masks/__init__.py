@@ -1,0 +1,1 @@
+"""Masks at rest: run-length encoding, masklet files, and how well masks agree."""
