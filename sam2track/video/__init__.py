@@ -1,0 +1,9 @@
+"""Video in and out, on PyAV: files, image folders, cameras and network streams; a writer with exact times."""
+
+from sam2track.video.camera import Camera
+from sam2track.video.live import Reconnect
+from sam2track.video.protocol import Source
+from sam2track.video.sink import VideoWriter
+from sam2track.video.source import open_source
+
+__all__ = ["Camera", "Reconnect", "Source", "VideoWriter", "open_source"]

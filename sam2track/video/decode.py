@@ -1,0 +1,276 @@
+"""From an open container to upright RGB pictures with exact times.
+
+The one place that talks to FFmpeg's demuxers and decoders. Damage is counted and skipped; every
+FFmpeg error leaves here as a ``SourceError`` of one line.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Generator, Iterator, Mapping
+from fractions import Fraction
+from types import TracebackType
+from typing import IO, Any, NamedTuple, Self, cast
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from sam2track.data import Image
+from sam2track.errors import SourceError
+from sam2track.video.protocol import MAX_PIXELS
+
+_GIVE_UP_AFTER = 32  # read errors in a row: past the damage there is nothing left to read
+_HIGHEST_RATE = 1000  # above it, the "rate" is a clock and not frames a second
+_PLAYLISTS = ("hls", "dash")  # they have a duration but no size of their own
+
+
+class UndecodableError(SourceError):
+    """The data is damaged or no video at all, as opposed to out of reach or refused."""
+
+
+class Picture(NamedTuple):
+    """One decoded picture: RGB, its time on the container's own clock if it has one, what was lost before it."""
+
+    image: Image
+    time: Fraction | None
+    lost: int
+
+
+class Decoder:
+    """Iterates the pictures of one container's video stream, once; a context manager.
+
+    The first picture is decoded on opening, so that its size is known and a stream that cannot be
+    decoded is refused at once.
+
+    Attributes:
+        width, height: of every picture, upright.
+        rate, time_base, frame_count: as in ``Source``.
+        pixel_aspect: as in ``Source``, of the upright picture.
+        endless: True when neither a duration nor a size says where it ends.
+        damaged: packets and frames that could not be decoded.
+    """
+
+    def __init__(
+        self,
+        target: str | IO[bytes],
+        name: str,
+        *,
+        format: str | None = None,  # noqa: A002  as av.open calls it
+        options: Mapping[str, str] | None = None,
+        timeout: tuple[float, float] | None = None,
+        threads: str = "AUTO",
+        max_pixels: int = MAX_PIXELS,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Open ``target``.
+
+        Args:
+            target: what ``av.open`` takes: a path, URL, device or binary file.
+            name: what errors call it.
+            format: FFmpeg's demuxer; None to find out.
+            options: of the demuxer.
+            timeout: seconds to wait for opening and for each read; None waits for ever.
+            threads: "AUTO" decodes frames in parallel; "SLICE" adds no delay, for what is live.
+            max_pixels: of a frame; larger ones are refused before they are decoded.
+            size: (width, height) to scale the upright pictures to; by default that of the first one.
+
+        Raises:
+            SourceError: it cannot be opened, holds no video, or no frame of it can be decoded.
+        """
+        self.name = name
+        self.damaged = 0
+        self._max_pixels = max_pixels
+        self._timeout = timeout
+        self._reformatter = VideoReformatter()
+        self._size = size
+        self._turned = False
+        try:
+            self._container = av.open(target, "r", format=format, options=dict(options or {}), timeout=timeout)
+        except (av.FFmpegError, ValueError, OSError) as error:
+            raise source_error(name, error, timeout[0] if timeout else None) from error
+        try:
+            self._stream = self._video_stream()
+            self._describe()
+            self._stream.thread_type = cast(Any, threads)
+            self._pictures = self._decode()
+            self._begin()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _video_stream(self) -> VideoStream:
+        """The stream to decode: the best one that moves."""
+        streams = self._container.streams
+        moving = [s for s in streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not moving:
+            held = ", ".join(sorted({stream.type for stream in streams})) or "nothing"
+            raise SourceError(f"{self.name} has no video stream (it holds: {held}); give a file with video")
+        best = streams.best("video")
+        stream = best if best in moving else moving[0]
+        if stream.codec_context is None:
+            raise SourceError(f"{self.name} is coded in a format this FFmpeg cannot decode; convert it, e.g. to H.264")
+        return stream
+
+    def _describe(self) -> None:
+        """Read what the container says of the stream, and refuse an oversized one."""
+        stream = self._stream
+        self._check_size(stream.codec_context.width, stream.codec_context.height)
+        # FFmpeg refuses by itself what only the coded data reveals to be larger.
+        stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
+        self.time_base = stream.time_base or Fraction(1, 1_000_000)
+        rate = stream.guessed_rate or stream.average_rate
+        self.rate = rate if rate and 0 < rate <= _HIGHEST_RATE else None
+        duration = None if stream.duration is None else stream.duration * self.time_base
+        if duration is None and self._container.duration is not None:
+            duration = Fraction(self._container.duration, av.time_base)
+        self.endless = duration is None or (self._container.size < 0 and self._container.format.name not in _PLAYLISTS)
+        estimate = round(duration * self.rate) if duration and self.rate else None
+        self.frame_count = stream.frames or estimate
+        self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+
+    def _begin(self) -> None:
+        """Decode the first picture, which settles the size."""
+        self._first = next(self._pictures, None)
+        if self._first is None:
+            raise UndecodableError(f"{self.name} holds no frame that can be decoded; check that it is whole")
+        self.height, self.width = self._first.image.shape[:2]
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._max_pixels:
+            raise SourceError(
+                f"{self.name} has frames of {width}x{height}, more than the limit of {self._max_pixels} pixels;"
+                " raise max_pixels if you trust it"
+            )
+
+    def __iter__(self) -> Iterator[Picture]:
+        return self
+
+    def __next__(self) -> Picture:
+        first, self._first = self._first, None
+        return next(self._pictures) if first is None else first
+
+    def _decode(self) -> Generator[Picture, None, None]:
+        """Pictures in presentation order; a packet or frame that is damaged is counted instead."""
+        told = 0
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError:
+                self.damaged += 1
+                continue
+            except av.FFmpegError as error:
+                raise source_error(self.name, error) from error
+            for frame in frames:
+                if frame.is_corrupt:
+                    self.damaged += 1
+                    continue
+                image = self._rgb(frame)
+                time = None if frame.pts is None else frame.pts * cast(Fraction, frame.time_base)
+                yield Picture(image, time, self.damaged - told)
+                told = self.damaged
+
+    def _packets(self) -> Iterator[av.Packet[VideoStream]]:
+        """Packets of the stream, and at the end one empty packet that flushes the decoder."""
+        failures = 0
+        while True:
+            try:
+                for packet in self._container.demux(self._stream):
+                    failures = 0
+                    yield packet
+            except av.InvalidDataError:
+                self.damaged += 1
+                failures += 1
+                if failures == _GIVE_UP_AFTER:
+                    return
+            except (av.FFmpegError, OSError) as error:
+                raise source_error(self.name, error, self._timeout[1] if self._timeout else None) from error
+            else:
+                return
+
+    def _rgb(self, frame: av.VideoFrame) -> Image:
+        """``frame`` as upright, contiguous RGB of the settled size.
+
+        The stream's own matrix and range decide the colours; where it says nothing, swscale takes BT.601.
+        """
+        self._check_size(frame.width, frame.height)
+        matrix = display_matrix(frame)
+        turned = matrix is not None and lies_on_its_side(matrix)
+        if self._size is None:
+            self._size = (frame.height, frame.width) if turned else (frame.width, frame.height)
+        width, height = reversed(self._size) if turned else self._size
+        if turned != self._turned:
+            self._turned, self.pixel_aspect = turned, 1 / self.pixel_aspect
+        # A stream that changes its size midway is scaled back to it.
+        converted = self._reformatter.reformat(frame, width=width, height=height, format="rgb24")
+        image = cast(Image, converted.to_ndarray())
+        return image if matrix is None else upright(image, matrix)
+
+    def close(self) -> None:
+        """Release the container; not while another thread reads from it."""
+        self._first = None
+        self._pictures.close()
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    """The 3 x 3 fixed-point matrix by which a player shows ``frame``, row by row; None when it has none."""
+    data = cast(Any, frame.side_data).get("DISPLAYMATRIX")
+    return None if data is None else struct.unpack("=9i", bytes(data))
+
+
+def lies_on_its_side(matrix: tuple[int, ...]) -> bool:
+    """True when ``matrix`` swaps width and height."""
+    return abs(matrix[1]) > abs(matrix[0])
+
+
+def upright(image: Image, matrix: tuple[int, ...]) -> Image:
+    """``image`` turned and mirrored by quarter turns as ``matrix`` asks, contiguous.
+
+    A stored pixel (x, y) is shown at (a x + c y, b x + d y), where a, b = matrix[0:2] and
+    c, d = matrix[3:5] (ISO/IEC 14496-12, 6.2.2); y points down.
+    """
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    if lies_on_its_side(matrix):
+        image, mirror_x, mirror_y = image.transpose(1, 0, 2), c < 0, b < 0
+    else:
+        mirror_x, mirror_y = a < 0, d < 0
+    return np.ascontiguousarray(image[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1])
+
+
+def without_password(url: str) -> str:
+    """``url`` as it may be shown: a password in it is starred out."""
+    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", url)
+
+
+_FAULTS: tuple[tuple[type[BaseException], str], ...] = (
+    (ConnectionRefusedError, "refused the connection; check the address and port, and that the server runs"),
+    (PermissionError, "may not be read (permission denied); change its permissions"),
+    (FileNotFoundError, "does not exist; check the path"),
+    (av.error.HTTPError, "was refused by its server ({reason}); check the address and the credentials"),
+    (OSError, "cannot be read ({reason}); check that it is there and that nothing else uses it"),
+)
+
+
+def source_error(name: str, error: BaseException, waited: float | None = None) -> SourceError:
+    """The ``SourceError`` for what FFmpeg raised, in one line with the remedy."""
+    if isinstance(error, av.error.InvalidDataError):
+        return UndecodableError(f"{name} is not a video FFmpeg can read; check that it is whole and really a video")
+    if isinstance(error, av.error.ExitError | TimeoutError):
+        after = f" within {waited:g} s" if waited is not None else ""
+        return SourceError(f"{name} did not answer{after}; check that it is running, or allow it a longer timeout")
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+    for kind, text in _FAULTS:
+        if isinstance(error, kind):
+            return SourceError(f"{name} {text.format(reason=reason)}")
+    return SourceError(f"{name} cannot be read as video ({reason}); check the address and that it sends video")

@@ -1,0 +1,113 @@
+"""A folder of numbered pictures as a source, as the DAVIS and SA-V datasets ship their clips."""
+
+from __future__ import annotations
+
+import re
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+from sam2track.data import Frame
+from sam2track.errors import SourceError
+from sam2track.video.decode import Decoder, Picture, UndecodableError
+from sam2track.video.protocol import MAX_PIXELS, Source
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+DEFAULT_RATE = Fraction(24)  # a folder does not say; DAVIS and SA-V were shot at 24
+
+
+class FolderSource(Source):
+    """The pictures of a folder in the order of their numbers: 2.jpg before 10.jpg.
+
+    Frame ``index`` is the place in that order and ``time`` is index / rate. A picture that cannot be
+    decoded is skipped and counted; one of another size than the first is an error, since the folder
+    then holds more than one clip.
+    """
+
+    def __init__(self, path: str | Path, *, rate: Fraction | float | None = None, max_pixels: int = MAX_PIXELS) -> None:
+        """List ``path`` and decode its first picture.
+
+        Args:
+            path: the folder; files that are not pictures, hidden files and sub-folders are passed over.
+            rate: frames a second; 24 by default.
+            max_pixels: of a picture; larger ones are refused.
+
+        Raises:
+            SourceError: the folder is missing or unreadable, or no picture in it can be decoded.
+        """
+        self.name = str(path)
+        self._files = _numbered_images(Path(path))
+        self._max_pixels = max_pixels
+        self._lock = threading.Lock()
+        self._closed = False
+        self._next = 0
+        self.rate = DEFAULT_RATE if rate is None else Fraction(rate).limit_denominator(1_000_000)
+        if self.rate <= 0:
+            raise SourceError(f"rate {rate} of {self.name} is not positive; give frames a second, e.g. rate=24")
+        self.time_base = 1 / self.rate
+        self.frame_count = len(self._files)
+        self._pending = self._read_next()
+        if self._pending is None:
+            raise SourceError(f"{self.name} holds {len(self._files)} images but none can be decoded; check them")
+        self.height, self.width = self._pending.height, self._pending.width
+
+    def __next__(self) -> Frame:
+        with self._lock:
+            if self._closed:
+                raise SourceError(f"{self.name} is closed; open it again to read it")
+            frame, self._pending = self._pending or self._read_next(), None
+        if frame is None:
+            raise StopIteration
+        if (frame.width, frame.height) != (self.width, self.height):
+            raise SourceError(
+                f"{self._files[frame.index]} is {frame.width}x{frame.height} but the clip began with"
+                f" {self.width}x{self.height}; keep one clip of one size in a folder"
+            )
+        return frame
+
+    def close(self) -> None:
+        """Release the pending picture; safe to repeat, and from any thread."""
+        with self._lock:
+            self._closed, self._pending = True, None
+
+    def _read_next(self) -> Frame | None:
+        """The next picture that can be decoded, or None after the last one."""
+        while self._next < len(self._files):
+            index = self._next
+            self._next += 1
+            picture = self._read(self._files[index])
+            if picture is not None:
+                return Frame(picture.image, index, index * self.time_base)
+            self.damaged += 1
+        return None
+
+    def _read(self, path: Path) -> Picture | None:
+        """Decode one picture; None if it is damaged."""
+        try:
+            # Given the file and not its name, FFmpeg does not take "%04d" in it for a pattern.
+            with (
+                path.open("rb") as file,
+                Decoder(file, str(path), threads="NONE", max_pixels=self._max_pixels) as images,
+            ):
+                return next(images)
+        except OSError as error:
+            raise SourceError(f"{path} cannot be opened ({error.strerror}); check its permissions") from error
+        except UndecodableError:
+            return None
+
+
+def _numbered_images(folder: Path) -> list[Path]:
+    """The pictures in ``folder`` in the order of the numbers in their names."""
+    try:
+        files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    except OSError as error:
+        raise SourceError(f"folder {folder} cannot be read ({error.strerror}); check the path") from error
+    if not files:
+        raise SourceError(f"folder {folder} holds no images; expected numbered {', '.join(IMAGE_SUFFIXES)} files")
+    return sorted(files, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[tuple[str, int]], str]:
+    """A key that compares the numbers in a name as numbers; the name itself settles ties (1.jpg, 01.jpg)."""
+    parts = re.findall(r"(\D*)(\d*)", path.stem.lower())
+    return [(text, int(number or -1)) for text, number in parts], path.name
