@@ -193,7 +193,7 @@ def _rows(points: object) -> list[object]:
         rows: list[object] = list(points)  # type: ignore[call-overload]
     except TypeError:
         raise PromptError(f"prompt points {points!r} are not a list of (x, y)") from None
-    if rows and np.ndim(rows[0]) == 0:
+    if rows and np.isscalar(rows[0]):
         raise PromptError(f"prompt points {points!r} are not a list of (x, y); wrap a single point: [(x, y)]")
     return rows
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sam2track.network.variants import Variant
 
 MASKED = -50.0  # bias of a padded key: e^-50 is nothing in fp32 and, unlike -inf, survives fp16 and quantisation
+BLOCK = 4 << 20  # attention scores worked on at once by a CPU, 16 MB
 SLOTS = 7  # temporal codes: 1 to 6 frames ago, then prompted
 
 
@@ -131,8 +132,24 @@ class Projections(nn.Module):
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Single-head attention of ``q`` [B, M, d] over ``k`` [B, L, d] and ``v`` [B, L, e]; ``bias`` [B, 1, L]."""
+    if q.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _attend_by_rows(q, k, v, bias)
     mask = None if bias is None else bias[:, None]
     return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], attn_mask=mask)[:, 0]
+
+
+def _attend_by_rows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """The same on a CPU, where torch's fused kernel wants e = d: plain products, a cache-sized block of rows at a time."""
+    q = q * q.shape[2] ** -0.5
+    rows = max(BLOCK // k.shape[1], 16)
+    out = q.new_empty(*q.shape[:2], v.shape[2])
+    for i in range(q.shape[0]):
+        for start in range(0, q.shape[1], rows):
+            scores = q[i, start : start + rows] @ k[i].t()
+            if bias is not None:
+                scores += bias[i]
+            torch.mm(scores.softmax(dim=1), v[i], out=out[i, start : start + rows])
+    return out
 
 
 def _key_bias(valid: Tensor, token_shape: torch.Size, pieces: int) -> Tensor:

@@ -44,7 +44,7 @@ class MemoryEncoder(nn.Module):
         """
         prompted = from_prompt.reshape(-1, 1, 1, 1) > 0
         mask = torch.where(prompted, (logits > 0).to(logits.dtype), logits.sigmoid()) * SCALE + BIAS
-        x = self.feature_proj(s16) + self.mask_layers(mask)
+        x: Tensor = self.feature_proj(s16) + self.mask_layers(mask)
         for block in self.fuser:
             x = block(x)
         tokens: Tensor = self.out_proj(x).flatten(2).transpose(1, 2)
@@ -67,5 +67,5 @@ class ConvNextBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, d, G, G]`` -> the same."""
         y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
-        y = self.reduce(F.gelu(self.expand(y)))
-        return x + (self.scale * y).permute(0, 3, 1, 2)
+        y = self.scale * self.reduce(F.gelu(self.expand(y)))
+        return x + y.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
