@@ -139,7 +139,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _attend_by_rows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """The same on a CPU, where torch's fused kernel wants e = d: plain products, a cache-sized block of rows at a time."""
+    """The same on a CPU, whose fused kernel wants e = d: plain products, a cache-sized block of rows at once."""
     q = q * q.shape[2] ** -0.5
     rows = max(BLOCK // k.shape[1], 16)
     out = q.new_empty(*q.shape[:2], v.shape[2])
