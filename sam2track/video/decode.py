@@ -25,6 +25,12 @@ from sam2track.video.protocol import MAX_PIXELS
 _GIVE_UP_AFTER = 32  # read errors in a row: past the damage there is nothing left to read
 _HIGHEST_RATE = 1000  # above it, the "rate" is a clock and not frames a second
 _PLAYLISTS = ("hls", "dash")  # they have a duration but no size of their own
+_ONE = 2**16  # of the fixed-point display matrix
+_QUARTER_TURNS = {  # counter-clockwise
+    1: (0, -_ONE, 0, _ONE, 0, 0, 0, 0, 2**30),
+    2: (-_ONE, 0, 0, 0, -_ONE, 0, 0, 0, 2**30),
+    3: (0, _ONE, 0, -_ONE, 0, 0, 0, 0, 2**30),
+}
 
 
 class UndecodableError(SourceError):
@@ -118,8 +124,8 @@ class Decoder:
         """Read what the container says of the stream, and refuse an oversized one."""
         stream = self._stream
         self._check_size(stream.codec_context.width, stream.codec_context.height)
-        # FFmpeg refuses by itself what only the coded data reveals to be larger.
-        stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
+        # FFmpeg refuses by itself what only the coded data reveals to be larger; it counts aligned rows, hence twice.
+        stream.codec_context.options = {"max_pixels": str(2 * self._max_pixels)}
         self.time_base = stream.time_base or Fraction(1, 1_000_000)
         rate = stream.guessed_rate or stream.average_rate
         self.rate = rate if rate and 0 < rate <= _HIGHEST_RATE else None
@@ -225,7 +231,11 @@ class Decoder:
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """The 3 x 3 fixed-point matrix by which a player shows ``frame``, row by row; None when it has none."""
-    data = cast(Any, frame.side_data).get("DISPLAYMATRIX")
+    try:
+        data = cast(Any, frame.side_data).get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV stumbles over kinds of side data it does not know (EXIF in a photo); the angle needs none of them.
+        return _QUARTER_TURNS.get(round(frame.rotation / 90) % 4)
     return None if data is None else struct.unpack("=9i", bytes(data))
 
 
@@ -253,11 +263,13 @@ def without_password(url: str) -> str:
     return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", url)
 
 
+_REFUSED = "was refused by its server ({reason}); check the address and the credentials"
 _FAULTS: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionRefusedError, "refused the connection; check the address and port, and that the server runs"),
     (PermissionError, "may not be read (permission denied); change its permissions"),
     (FileNotFoundError, "does not exist; check the path"),
-    (av.error.HTTPError, "was refused by its server ({reason}); check the address and the credentials"),
+    (av.error.HTTPClientError, _REFUSED),
+    (av.error.HTTPError, _REFUSED),
     (OSError, "cannot be read ({reason}); check that it is there and that nothing else uses it"),
 )
 
