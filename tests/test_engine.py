@@ -10,17 +10,24 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 import sam2track.engine
+from sam2track.backends import pytorch
+from sam2track.config import Config
+from sam2track.contracts import CONTRACTS
 from sam2track.data import Frame, FrameResult, Prompt
 from sam2track.engine import track
 from sam2track.errors import ConfigError, PromptError, SourceError
+from sam2track.network.variants import VARIANTS, Network
 from sam2track.timing import Timings
+from sam2track.tracker import Tracker
 from tests.clips import index_of, numbered, write_clip
 
 CLICK = Prompt(points=[(1, 1)])
 APART = {"image_encoder": "fake:npu:fp16", "memory_attention": "fake:cpu:fp32"}
 TOGETHER = {"image_encoder": "fake:cpu:fp32", "memory_attention": "fake:cpu:fp32"}
+GPU = {"image_encoder": "torch:cuda:0:fp16", "memory_attention": "torch:cuda:0:fp16"}
 PATIENCE = 20.0  # seconds until a wait that should end at once counts as hanging
 
 
@@ -147,15 +154,15 @@ def test_overlap_saves_time():
     assert run(overlap=True) < 0.6 * 20 * 0.08  # in turn, it would take 1.6 s; overlapped, about 0.46 s
 
 
-def test_by_default_only_components_that_share_the_cpu_take_turns():
-    for placement, encodes in ((APART, True), (TOGETHER, False)):
-        tracker = FakeTracker(placement)
-        list(track(FakeSource(5), tracker, {0: {1: CLICK}}))
-        assert tracker.encoded == ([0, 1, 2, 3, 4] if encodes else [])
-    gpu = {"image_encoder": "torch:cuda:fp16", "memory_attention": "torch:cuda:fp16"}
-    tracker = FakeTracker(gpu)
-    list(track(FakeSource(5), tracker, {0: {1: CLICK}}))
-    assert tracker.encoded == [0, 1, 2, 3, 4]
+@pytest.mark.parametrize(
+    ("live", "placement", "overlaps"),
+    [(False, TOGETHER, True), (False, APART, True), (True, TOGETHER, False), (True, APART, True), (True, GPU, True)],
+)
+def test_by_default_only_live_frames_on_a_shared_cpu_are_encoded_and_tracked_in_turn(live, placement, overlaps):
+    tracker = FakeTracker(placement)
+    run = track(FakeSource(5, live=live, period=0.01), tracker, {0: {1: CLICK}})
+    indices = [frame.index for frame, _ in run]
+    assert tracker.encoded == (indices if overlaps else [])
 
 
 def test_frames_with_nothing_to_track_are_not_encoded():
@@ -181,6 +188,28 @@ def test_a_slow_caller_holds_back_the_source(queue, overlap):
         ahead.append(source.produced - frame.index)
     assert max(ahead) <= 2 * queue + 4
     assert max(ahead) >= 3  # and yet the stages run ahead
+
+
+def test_a_real_network_gives_the_same_masks_as_a_plain_loop(overlap):
+    """Encoding runs beside tracking, on the same weights; nothing of one frame may leak into another."""
+    torch.manual_seed(0)
+    config = Config(model="nano", image_size=128)
+    network = Network(VARIANTS["nano"], 128)
+    tracker = Tracker(pytorch.place(network, {name: config.components.pin(name) for name in CONTRACTS}), config)
+    noise = np.random.default_rng(0).integers(0, 255, (12, 60, 80, 3), np.uint8)
+    frames = [Frame(image, index, Fraction(index, 30)) for index, image in enumerate(noise)]
+    prompts = {0: {1: Prompt(box=(10, 10, 50, 40))}, 4: {2: Prompt(points=[(60, 30)]), 1: Prompt(points=[(30, 30)])}}
+    expected = [tracker.step(frame, prompts.get(frame.index, {})) for frame in frames]
+    tracker.reset()
+    run = track(frames, tracker, prompts, overlap=overlap)
+    results = [result for _, result in run]
+    assert [list(result.objects) for result in results] == [[1]] * 4 + [[1, 2]] * 8
+    for result, wanted in zip(results, expected, strict=True):
+        for i, prediction in result.objects.items():
+            assert np.array_equal(prediction.mask, wanted.objects[i].mask)
+            assert prediction.score == pytest.approx(wanted.objects[i].score, abs=1e-5)
+    assert any(prediction.mask.any() for prediction in results[-1].objects.values())
+    assert run.timings.summary()["image_encoder"].count == 12
 
 
 # ---------------------------------------------------------------- the newest policy
