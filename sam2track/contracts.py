@@ -10,7 +10,7 @@ width, m memory width, N memory slots, K object pointers, P prompt points.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -146,6 +146,35 @@ CONTRACTS: dict[str, Contract] = {
         (Port("tokens", ("B", "M", "m")),),
     ),
 }
+
+
+def check(component: str, side: str, tensors: Sequence[Tensor | None], sizes: Sizes) -> None:
+    """Raise ``ValueError`` unless ``tensors`` fit the ``inputs`` or ``outputs`` (``side``) of a component.
+
+    Letters that no size fixes (B, P, N, K) must agree with one another; a ``None`` fits any port.
+    """
+    known = {"S": sizes.image_size, "G": sizes.image_size // STRIDE, "M": sizes.tokens}
+    known |= {"d": sizes.width, "m": sizes.memory_width}
+    ports: tuple[Port, ...] = getattr(CONTRACTS[component], side)
+    for port, tensor in zip(ports, tensors, strict=True):
+        if tensor is None:
+            continue
+        for dim, length in zip(port.dims, tensor.shape, strict=False):
+            if dim in "BPNK":
+                known.setdefault(dim, length)
+        expected = [_length(dim, known) for dim in port.dims]
+        if list(tensor.shape) != expected or str(tensor.dtype) != f"torch.{port.dtype}":
+            raise ValueError(
+                f"{component} {side} {port.name} is {tensor.dtype}{list(tensor.shape)}, expected {port.dtype}{expected}"
+            )
+
+
+def _length(dim: str, known: dict[str, int]) -> int:
+    """Evaluate a dim: a number, a letter, ``letter/number``, ``letter+1`` or ``letter+letter``."""
+    if "/" in dim:
+        letter, divisor = dim.split("/")
+        return known[letter] // int(divisor)
+    return sum(int(part) if part.isdigit() else known[part] for part in dim.split("+"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,4 +97,5 @@ class Network(nn.Module):
         self.prompt_encoder = PromptEncoder(variant, size)
         self.memory_attention = MemoryAttention(variant, size)
         self.mask_decoder = MaskDecoder(variant, size)
+        self.mask_decoder.frequencies.copy_(self.prompt_encoder.frequencies)  # one set, read by both
         self.memory_encoder = MemoryEncoder(variant)
