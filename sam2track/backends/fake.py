@@ -31,7 +31,7 @@ CONTRAST = 4.0  # logits of a white and of a black pixel are about +- this much
 def components(image_size: int = 64) -> Components:
     """Fake components for images of ``image_size``."""
     sizes = Sizes(image_size, WIDTH, MEMORY_WIDTH)
-    parts = {
+    parts: dict[str, Callable[..., Any]] = {
         "image_encoder": _image_encoder,
         "prompt_encoder": _prompt_encoder(sizes),
         "memory_attention": _memory_attention,
