@@ -224,10 +224,10 @@ class Run:
         frames = (item for _, item in admitted)
         stages: dict[str, Callable[[], None]] = {"decode": self._decode}
         if self._overlap:
-            stages["encode"] = lambda: _run_stage(frames, self._encode, self._encoded, self._decoded)
-            stages["track"] = lambda: _run_stage(self._encoded, self._track, self._tracked, self._encoded)
+            stages["encode"] = lambda: _run_stage(frames, self._encode, self._encoded)
+            stages["track"] = lambda: _run_stage(self._encoded, self._track, self._tracked)
         else:
-            stages["track"] = lambda: _run_stage(frames, self._track, self._tracked, self._decoded)
+            stages["track"] = lambda: _run_stage(frames, self._track, self._tracked)
         for stage, work in stages.items():
             thread = threading.Thread(target=work, name=f"sam2track {stage}", daemon=True)
             thread.start()
@@ -264,14 +264,11 @@ class Run:
         for corrections in rounds[1:]:
             refined = self._tracker.refine(corrections)
             result = replace(result, objects={**result.objects, **refined.objects})
-        self._schedule.settle(self._tracker.object_ids)
         return item._replace(payload=result)
 
 
-def _run_stage(
-    items: Iterable[_Item], work: Callable[[_Item], _Item], outbox: Channel[_Item], inbox: Channel[_Item]
-) -> None:
-    """Work on ``items`` until they end, fail, or nobody wants them; pass the end on in both directions."""
+def _run_stage(items: Iterable[_Item], work: Callable[[_Item], _Item], outbox: Channel[_Item]) -> None:
+    """Work on ``items`` until they end or fail, which is passed on, or the run is closed."""
     try:
         for item in items:
             outbox.put(work(item))
@@ -280,8 +277,6 @@ def _run_stage(
         pass
     except BaseException as error:  # noqa: BLE001 -- handed to the caller, who raises it
         outbox.finish(error)
-    finally:
-        inbox.close()
 
 
 def _share_cpu(placement: Mapping[str, str]) -> bool:

@@ -22,7 +22,7 @@ Round = dict[int, Prompt]
 class Schedule:
     """What to tell the tracker, and when.
 
-    The tracking thread calls ``take`` before each step and ``settle`` after it.
+    The tracking thread calls ``take`` before each step, and does what it says.
 
     Args:
         prompts: frame index -> object id -> prompt.
@@ -74,11 +74,6 @@ class Schedule:
                 _append(rounds, prompts)
                 self._object_ids.update(prompts)
             return removed, rounds
-
-    def settle(self, object_ids: Iterable[int]) -> None:
-        """Tell which objects the tracker follows after a step."""
-        with self._lock:
-            self._object_ids = set(object_ids).difference(self._removed)
 
     def check_all_given(self, frame_count: int) -> None:
         """Raise ``PromptError`` if a prompt was scheduled past the last of ``frame_count`` frames."""
