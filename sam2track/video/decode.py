@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Generator, Iterator, Mapping
 from fractions import Fraction
+from itertools import chain
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self, cast
 
@@ -94,7 +95,14 @@ class Decoder:
         self._size = size
         self._turned = False
         try:
-            self._container = av.open(target, "r", format=format, options=dict(options or {}), timeout=timeout)
+            self._container = av.open(
+                target,
+                "r",
+                format=format,
+                options={**_probe_limit(max_pixels), **(options or {})},
+                timeout=timeout,
+                metadata_errors="replace",
+            )
         except (av.FFmpegError, ValueError, OSError) as error:
             raise source_error(name, error, timeout[0] if timeout else None) from error
         try:
@@ -141,7 +149,9 @@ class Decoder:
         """Decode the first picture, which settles the size."""
         self._first = next(self._pictures, None)
         if self._first is None:
-            raise UndecodableError(f"{self.name} holds no frame that can be decoded; check that it is whole")
+            raise UndecodableError(
+                f"{self.name} holds no frame that can be decoded; check that it is whole, and not too large"
+            )
         self.height, self.width = self._first.image.shape[:2]
 
     def _check_size(self, width: int, height: int) -> None:
@@ -161,36 +171,35 @@ class Decoder:
     def _decode(self) -> Generator[Picture, None, None]:
         """Pictures in presentation order; a packet or frame that is damaged is counted instead."""
         told = 0
-        for packet in self._packets():
+        for packet in chain(self._packets(), [None]):  # None: out with the frames the decoder still holds
             try:
-                frames = packet.decode()
-            except av.InvalidDataError:
+                frames = self._stream.decode(packet)
+            except av.FFmpegError:
                 self.damaged += 1
                 continue
-            except av.FFmpegError as error:
-                raise source_error(self.name, error) from error
             for frame in frames:
                 if frame.is_corrupt:
                     self.damaged += 1
                     continue
                 image = self._rgb(frame)
-                time = None if frame.pts is None else frame.pts * cast(Fraction, frame.time_base)
+                time = None if frame.pts is None else frame.pts * self.time_base
                 yield Picture(image, time, self.damaged - told)
                 told = self.damaged
 
     def _packets(self) -> Iterator[av.Packet[VideoStream]]:
-        """Packets of the stream, and at the end one empty packet that flushes the decoder."""
+        """Packets of the stream; past damage, as far as there is something to read."""
         failures = 0
-        while True:
+        while failures < _GIVE_UP_AFTER:
             try:
                 for packet in self._container.demux(self._stream):
                     failures = 0
-                    yield packet
-            except av.InvalidDataError:
+                    if packet.size:  # an empty one would end the decoding
+                        yield packet
+            except av.error.InvalidDataError:
                 self.damaged += 1
                 failures += 1
-                if failures == _GIVE_UP_AFTER:
-                    return
+            except IndexError:
+                return  # PyAV stumbles at the very end over streams that appeared midway (MPEG-TS)
             except (av.FFmpegError, OSError) as error:
                 raise source_error(self.name, error, self._timeout[1] if self._timeout else None) from error
             else:
@@ -227,6 +236,14 @@ class Decoder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _probe_limit(max_pixels: int) -> dict[str, str]:
+    """Keeps FFmpeg from decoding something huge while it finds out what it is.
+
+    Wide enough that it still learns the size of what is only too large for ``max_pixels``, so we can say so.
+    """
+    return {"max_pixels": str(2 * max(max_pixels, MAX_PIXELS))}
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
@@ -270,7 +287,7 @@ _FAULTS: tuple[tuple[type[BaseException], str], ...] = (
     (FileNotFoundError, "does not exist; check the path"),
     (av.error.HTTPClientError, _REFUSED),
     (av.error.HTTPError, _REFUSED),
-    (OSError, "cannot be read ({reason}); check that it is there and that nothing else uses it"),
+    (OSError, "cannot be read ({reason}); check that it is there, whole, and not in use elsewhere"),
 )
 
 
@@ -281,8 +298,10 @@ def source_error(name: str, error: BaseException, waited: float | None = None) -
     if isinstance(error, av.error.ExitError | TimeoutError):
         after = f" within {waited:g} s" if waited is not None else ""
         return SourceError(f"{name} did not answer{after}; check that it is running, or allow it a longer timeout")
+    if isinstance(error, EOFError):
+        return UndecodableError(f"{name} ends before its video begins; check that it is whole")
     reason = " ".join(str(getattr(error, "strerror", None) or error).split())
     for kind, text in _FAULTS:
         if isinstance(error, kind):
             return SourceError(f"{name} {text.format(reason=reason)}")
-    return SourceError(f"{name} cannot be read as video ({reason}); check the address and that it sends video")
+    return UndecodableError(f"{name} cannot be read as video ({reason}); check that it is whole and really a video")

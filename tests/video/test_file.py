@@ -185,6 +185,44 @@ def test_sound_beside_the_picture_is_passed_over(tmp_path: Path) -> None:
         assert [index_of(frame.image) for frame in source] == [0, 1, 2, 3]
 
 
+def test_text_in_another_encoding_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "t.mkv"
+    with av.open(str(path), "w") as output:
+        output.metadata["title"] = "cafX"
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height = 96, 64
+        frame = av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24").reformat(format="yuv420p")
+        output.mux([*stream.encode(frame), *stream.encode(None)])
+    data = path.read_bytes()
+    assert b"cafX" in data
+    path.write_bytes(data.replace(b"cafX", "café".encode("latin-1")))
+    with FileSource(path) as source:
+        assert len(list(source)) == 1
+
+
+def test_a_stream_that_appears_midway_is_passed_over(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "b.ts"), "w") as output:
+        video = output.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height = 96, 64
+        sounds = [output.add_stream("aac", rate=48000) for _ in range(3)]
+        for sound in sounds:
+            sound.layout = "mono"
+        for index, image in enumerate(numbered(5, first=40)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+            frame.pts = index
+            output.mux(video.encode(frame))
+            for sound in sounds:
+                samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                samples.sample_rate, samples.pts = 48000, index * 1024
+                output.mux(sound.encode(samples))
+        output.mux([packet for stream in (video, *sounds) for packet in stream.encode(None)])
+    first = write_clip(tmp_path / "a.ts", numbered(40), 25).read_bytes()
+    path = tmp_path / "both.ts"
+    path.write_bytes(first + (tmp_path / "b.ts").read_bytes())
+    with FileSource(path) as source:
+        assert [index_of(frame.image) for frame in source] == list(range(45))
+
+
 def test_a_cover_picture_is_not_a_video(tmp_path: Path) -> None:
     cover = write_images(tmp_path / "c", [solid((1, 2, 3))], "{}.jpg") / "0.jpg"
     path = tmp_path / "song.mp4"
@@ -217,6 +255,12 @@ def _text(folder: Path) -> Path:
     return folder / "text.mp4"
 
 
+def _beginning(folder: Path) -> Path:
+    whole = write_clip(folder / "w.mkv", numbered(5)).read_bytes()
+    (folder / "cut.mkv").write_bytes(whole[:300])
+    return folder / "cut.mkv"
+
+
 def _sound(folder: Path) -> Path:
     return write_audio(folder / "sound.m4a")
 
@@ -235,6 +279,7 @@ def _no_file(folder: Path) -> Path:
         (_missing, "does not exist"),
         (_empty, "is empty"),
         (_text, "is not a video"),
+        (_beginning, r"cannot be read .*check that it is there, whole"),
         (_sound, "has no video stream .it holds: audio."),
         (_undecodable, "no frame that can be decoded"),
         (_no_file, "not a regular file"),
