@@ -1,0 +1,322 @@
+"""What a user may set: the model, where its components run, the memory and the tracking rules.
+
+A ``Config`` is frozen and checked when it is built; unknown keys are refused. It comes from a model
+name, a preset name (``cpu``, ``cuda``, ``quality``), a TOML file or keywords, and every problem is a
+one-line ``ConfigError`` that names the place, the key, the value and what was expected.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
+from pydantic.fields import FieldInfo
+
+from sam2track.errors import ConfigError
+
+OFFICIAL_MODELS = tuple(
+    f"{family}-{size}" for family in ("sam2.1", "sam2") for size in ("tiny", "small", "base-plus", "large")
+)
+MODELS = ("nano", *OFFICIAL_MODELS)
+ENGINES = ("torch", "onnx", "qnn")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")  # of the torch engine; the others check their own at load
+MAX_BYTES = 1_000_000
+
+ComponentName = Literal["image_encoder", "prompt_encoder", "memory_attention", "mask_decoder", "memory_encoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Where a component runs, written ``engine[:device[:precision]]``; what is left out is ``auto``.
+
+    Attributes:
+        engine: ``torch``, ``onnx`` or ``qnn``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` with torch; the other engines check their own.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16`` with torch; the other engines check their own.
+
+    Raises:
+        ConfigError: an engine, device or precision that does not exist.
+    """
+
+    engine: str = "torch"
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ConfigError(f"engine {self.engine!r} is unknown{nearest(self.engine, ENGINES)}")
+        if self.engine != "torch":
+            return
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
+            devices = ("auto", "cpu", "cuda", "cuda:0", "mps")
+            raise ConfigError(f"device {self.device!r} is unknown to torch{nearest(self.device, devices)}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision {self.precision!r} is unknown to torch{nearest(self.precision, PRECISIONS)}")
+
+    @classmethod
+    def parse(cls, text: str) -> Pin:
+        """Read ``engine[:device[:precision]]``; the device may be ``cuda:1``."""
+        match = re.fullmatch(r"([^:]+)(?::([^:]+(?::\d+)?))?(?::([^:]+))?", text)
+        if match is None:
+            raise ConfigError(f"pin {text!r} is not engine[:device[:precision]], such as torch:cuda:fp16")
+        engine, device, precision = match.groups()
+        return cls(engine, device or "auto", precision or "auto")
+
+    def __str__(self) -> str:
+        return f"{self.engine}:{self.device}:{self.precision}"
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """``"; did you mean 'x'? Valid: ..."``: the end of a message about an unknown word."""
+    choices = tuple(valid)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    guess = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{guess} {'Valid' if close else 'valid'}: {', '.join(choices)}"
+
+
+def _pin(value: object) -> object:
+    return Pin.parse(value) if isinstance(value, str) else value
+
+
+def _known_model(name: str) -> str:
+    if name not in MODELS:
+        raise ConfigError(f"model {name!r} is unknown{nearest(name, MODELS)}")
+    return name
+
+
+_A_PIN = "a pin in quotes, such as 'torch:cuda:fp16'"
+PinText = Annotated[InstanceOf[Pin], BeforeValidator(_pin)]
+
+
+class _Table(BaseModel):
+    """A TOML table: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+class ComponentsTable(_Table):
+    """Where each network component runs; a component that is not named runs where ``default`` says."""
+
+    default: PinText = Field(default=Pin(), description=_A_PIN)
+    image_encoder: PinText | None = Field(default=None, description=_A_PIN)
+    prompt_encoder: PinText | None = Field(default=None, description=_A_PIN)
+    memory_attention: PinText | None = Field(default=None, description=_A_PIN)
+    mask_decoder: PinText | None = Field(default=None, description=_A_PIN)
+    memory_encoder: PinText | None = Field(default=None, description=_A_PIN)
+
+    def pin(self, component: ComponentName) -> Pin:
+        """The pin of ``component``: its own, or the default."""
+        own: Pin | None = getattr(self, component)
+        return self.default if own is None else own
+
+
+class MemoryTable(_Table):
+    """How much of the past an object keeps.
+
+    Attributes:
+        prompted: prompted frames kept, the first and the newest (1 to 64).
+        recent: latest frames kept (0 to 6; the models know temporal codes for 6).
+        pointers: frames an object pointer is looked back for, this one included (1 to 64).
+        keep_corrections: a corrected frame becomes a prompted frame; False, as the official default,
+            leaves it an ordinary recent frame.
+    """
+
+    prompted: int = Field(default=4, ge=1, le=64, description="an integer from 1 to 64")
+    recent: int = Field(default=6, ge=0, le=6, description="an integer from 0 to 6")
+    pointers: int = Field(default=16, ge=1, le=64, description="an integer from 1 to 64")
+    keep_corrections: bool = Field(default=True, description="true or false")
+
+
+class TrackingTable(_Table):
+    """Rules of the tracker.
+
+    Attributes:
+        max_objects: objects tracked at once (1 to 1024).
+        visible_above: object score (a logit) above which an object counts as visible.
+        fill_holes: holes and specks of at most this many low-resolution pixels are removed; 0 leaves them.
+    """
+
+    max_objects: int = Field(default=16, ge=1, le=1024, description="an integer from 1 to 1024")
+    visible_above: float = Field(default=0.0, allow_inf_nan=False, description="a finite number")
+    fill_holes: int = Field(default=8, ge=0, description="an integer of pixels, 0 or more")
+
+
+class Config(_Table):
+    """Everything that decides how a tracker is built.
+
+    Attributes:
+        model: a name of ``MODELS``.
+        weights: path of an own checkpoint of that model; None takes the published one.
+        image_size: side of the model's input in pixels, a multiple of 32 in [64, 2048]; None is the model's own.
+        components: where each component runs.
+        memory: how much of the past an object keeps.
+        tracking: rules of the tracker.
+
+    Raises:
+        ConfigError: an unknown key or a value that cannot be used.
+    """
+
+    model: Annotated[str, AfterValidator(_known_model)] = Field(
+        default="nano", description="the name of a model, in quotes"
+    )
+    weights: str | None = Field(default=None, description="the path of a checkpoint, in quotes")
+    image_size: int | None = Field(
+        default=None, ge=64, le=2048, multiple_of=32, description="a multiple of 32 from 64 to 2048"
+    )
+    components: ComponentsTable = ComponentsTable()
+    memory: MemoryTable = MemoryTable()
+    tracking: TrackingTable = TrackingTable()
+
+    if not TYPE_CHECKING:  # type checkers keep the signature that pydantic makes
+
+        def __init__(self, **values: object) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise ConfigError(_explain(error, "config", frozenset())) from error
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path | Config = "nano",
+        *,
+        weights: str | Path | None = None,
+        image_size: int | None = None,
+        device: str | None = None,
+        set: Mapping[str, object] | None = None,  # noqa: A002, the word of the command line
+        pin: Mapping[str, str] | None = None,
+    ) -> Config:
+        """A config from a model name, a preset name, a TOML file or a ``Config``, then the overrides.
+
+        Args:
+            source: ``"sam2.1-tiny"``, ``"cuda"``, ``"mine.toml"`` or a ``Config``. A relative ``weights``
+                inside a file is relative to that file.
+            weights: path of a checkpoint.
+            image_size: side of the model's input in pixels.
+            device: device of the default pin; components that have a pin of their own keep it.
+            set: dotted key -> value, such as ``{"memory.recent": 4}``.
+            pin: component (or ``default``) -> ``engine[:device[:precision]]``.
+
+        Raises:
+            ConfigError: the source does not exist, is not TOML, or holds a key or value that cannot be used.
+        """
+        values, place = _read(source)
+        overrides: dict[str, object] = dict(set or {})
+        overrides |= {f"components.{component}": text for component, text in (pin or {}).items()}
+        if weights is not None:
+            overrides["weights"] = str(weights)
+        if image_size is not None:
+            overrides["image_size"] = image_size
+        for key, value in overrides.items():
+            _put(values, key, value)
+        config = _checked(values, place, frozenset(overrides))
+        return config if device is None else config._on(device)
+
+    def _on(self, device: str) -> Config:
+        default = self.components.default
+        moved = Pin(default.engine, device, default.precision)
+        components = self.components.model_copy(update={"default": moved})
+        return self.model_copy(update={"components": components})
+
+
+def presets() -> dict[str, Path]:
+    """The configs that ship with the package, by name."""
+    package = Path(__file__).parent
+    folders = (package / "configs", package.parent / "configs")  # the wheel; a checkout or editable install
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    return {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def _read(source: str | Path | Config) -> tuple[dict[str, Any], str]:
+    """The raw values of ``source``, and the name errors call it by."""
+    if isinstance(source, Config):
+        return _plain(source), "config"
+    if source in MODELS:
+        return {"model": source}, "config"
+    known = presets()
+    path = Path(source).expanduser()
+    if path.suffix in {".pt", ".pth", ".safetensors"}:
+        raise ConfigError(f"{path} is a checkpoint, not a config; give its model's name, and the file as weights")
+    if path.suffix != ".toml" and not path.is_file():
+        if str(source) not in known:
+            raise ConfigError(
+                f"{str(source)!r} is no model, preset or config file{nearest(str(source), (*MODELS, *known))}"
+            )
+        path = known[str(source)]
+    values = _read_toml(path)
+    weights = values.get("weights")
+    if isinstance(weights, str):
+        values["weights"] = str(path.parent / Path(weights).expanduser())  # an absolute path stays as it is
+    return values, str(path)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"config {path} cannot be read: {error.strerror or error}") from error
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"config {path} is larger than 1 MB; expected a short TOML file")
+    try:
+        return tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deep
+        raise ConfigError(f"config {path} is not TOML: {' '.join(str(error).split())}") from error
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """``config`` as the nested dict it could have been read from."""
+    tables = {key: dict(value) if isinstance(value, _Table) else value for key, value in config}
+    return cast("dict[str, Any]", tables)
+
+
+def _put(values: dict[str, Any], key: str, value: object) -> None:
+    """Set the dotted ``key`` in the nested ``values``."""
+    *tables, last = key.split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"override {key}: {table!r} is not a table{nearest(table, Config.model_fields)}")
+    values[last] = value
+
+
+def _checked(values: dict[str, Any], place: str, overridden: frozenset[str]) -> Config:
+    try:
+        return Config(**values)
+    except ConfigError as error:
+        if isinstance(error.__cause__, ValidationError):
+            raise ConfigError(_explain(error.__cause__, place, overridden)) from error.__cause__
+        raise
+
+
+def _explain(error: ValidationError, place: str, overridden: frozenset[str]) -> str:
+    """The first problem of ``error`` in one line: place, key, value, what was expected."""
+    problem = error.errors(include_url=False)[0]
+    path = [str(part) for part in problem["loc"]]
+    key = ".".join(path)
+    where = "override" if key in overridden else f"{place}:"
+    siblings = _fields(path[:-1])
+    if problem["type"] == "extra_forbidden":
+        return f"{where} unknown key {key!r}{nearest(path[-1], siblings)}"
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):
+        return f"{where} {key}: {cause}"
+    expected = siblings[path[-1]].description or "a table"
+    return f"{where} {key} = {problem['input']!r}; expected {expected}"
+
+
+def _fields(path: list[str]) -> Mapping[str, FieldInfo]:
+    """The keys of the table at ``path``."""
+    table: type[BaseModel] = Config
+    for key in path:
+        annotation = table.model_fields[key].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        table = annotation
+    return table.model_fields
