@@ -160,8 +160,9 @@ def check(component: str, side: str, tensors: Sequence[Tensor | None], sizes: Si
         if tensor is None:
             continue
         for dim, length in zip(port.dims, tensor.shape, strict=False):
-            if dim in "BPNK":
-                known.setdefault(dim, length)
+            letter, _, more = dim.partition("+")
+            if letter in "BPNK":
+                known.setdefault(letter, length - int(more if more.isdigit() else 0))
         expected = [_length(dim, known) for dim in port.dims]
         if list(tensor.shape) != expected or str(tensor.dtype) != f"torch.{port.dtype}":
             raise ValueError(

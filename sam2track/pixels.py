@@ -105,4 +105,5 @@ def bounding_box(mask: Mask) -> Box | None:
 
 def pad_points(prompts: Sequence[tuple[list[Point], list[int]]]) -> tuple[Tensor, Tensor]:
     """Stack prompts that have equally many points: ``xy`` [B, P, 2] and ``label`` [B, P]."""
-    return torch.tensor([p for p, _ in prompts], dtype=torch.float32), torch.tensor([n for _, n in prompts])
+    xy, label = zip(*prompts, strict=True)
+    return torch.tensor(xy, dtype=torch.float32), torch.tensor(label, dtype=torch.float32)

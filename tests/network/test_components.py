@@ -17,7 +17,7 @@ def network():
     torch.manual_seed(0)
     net = Network(VARIANTS["nano"], SIZE)
     for parameter in net.parameters():
-        if parameter.std() == 0 or parameter.numel() == 1:
+        if parameter.numel() == 1 or parameter.std() == 0:
             torch.nn.init.normal_(parameter, std=0.3)
     return net.eval()
 
