@@ -94,6 +94,8 @@ class Decoder:
         self._reformatter = VideoReformatter()
         self._size = size
         self._turned = False
+        self._rotation: int | None = None
+        self._matrix: tuple[int, ...] | None = None
         try:
             self._container = av.open(
                 target,
@@ -211,7 +213,10 @@ class Decoder:
         The stream's own matrix and range decide the colours; where it says nothing, swscale takes BT.601.
         """
         self._check_size(frame.width, frame.height)
-        matrix = display_matrix(frame)
+        if frame.rotation != self._rotation:
+            # Looked up only on change: reading side data makes PyAV's frame refer to itself and outlive its use.
+            self._rotation, self._matrix = frame.rotation, display_matrix(frame)
+        matrix = self._matrix
         turned = matrix is not None and lies_on_its_side(matrix)
         if self._size is None:
             self._size = (frame.height, frame.width) if turned else (frame.width, frame.height)

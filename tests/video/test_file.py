@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -346,3 +347,17 @@ def test_closing_while_another_thread_reads(tmp_path: Path) -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert len(caught) <= 1  # one "is closed", or none if the file had ended by then
+
+
+def test_frames_are_released_without_waiting_for_the_collector(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", numbered(40), rotation=90)
+    gc.collect()
+    gc.disable()
+    try:
+        with FileSource(path) as source:
+            for _ in source:
+                pass
+            kept = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert kept < 5
