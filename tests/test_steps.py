@@ -110,4 +110,4 @@ def test_objects_with_different_histories_in_one_batch_equal_one_by_one(make_tra
         for t in alone:
             error = (alone[t] - together[i][t]).norm() / alone[t].norm()
             assert error < 1e-3, (i, t)  # memories are bf16: a last-bit difference can round either way
-    assert (together[1][5] - together[2][5]).norm() / together[1][5].norm() > 1e-2, "objects do differ"
+    assert (together[1][5] - together[2][5]).norm() / together[1][5].norm() > 4e-3, "objects do differ"
