@@ -190,6 +190,16 @@ def test_a_slow_caller_holds_back_the_source(queue, overlap):
     assert max(ahead) >= 3  # and yet the stages run ahead
 
 
+@pytest.fixture
+def one_torch_thread():
+    """Teams of two that wait for each other take minutes on a machine that is busy with other tests."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_torch_thread")
 def test_a_real_network_gives_the_same_masks_as_a_plain_loop(overlap):
     """Encoding runs beside tracking, on the same weights; nothing of one frame may leak into another."""
     torch.manual_seed(0)
