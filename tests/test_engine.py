@@ -620,7 +620,7 @@ def test_a_path_is_closed_when_the_run_ends_early(tmp_path, opened, frames):
 
 
 def test_a_source_of_the_caller_stays_open(tmp_path):
-    with sam2track.engine.open_source(write_clip(tmp_path / "clip.mp4", numbered(6))) as video:
+    with sam2track.engine.open_source(write_clip(tmp_path / "clip.mp4", numbered(30))) as video:
         next(iter(track(video, FakeTracker())))
         assert not closed(video)
 
@@ -654,7 +654,7 @@ def test_latency_and_throughput_are_of_what_was_delivered():
     tracker = FakeTracker(on_step=lambda index: time.sleep(0.02))
     run = track(FakeSource(15), tracker, {0: {1: CLICK}})
     assert (run.latency.count, run.throughput, run.delivered) == (0, 0.0, 0)
-    list(run)
+    times = [time.perf_counter() for _ in run]
     assert (run.latency.count, run.delivered) == (15, 15)
     assert run.latency.p99 >= run.latency.median >= 0.02
-    assert 10 < run.throughput <= 50
+    assert run.throughput == pytest.approx(14 / (times[-1] - times[0]), rel=0.2)
