@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+import time
 from collections.abc import Generator, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain
@@ -96,6 +97,7 @@ class Decoder:
         self._turned = False
         self._rotation: int | None = None
         self._matrix: tuple[int, ...] | None = None
+        started = time.monotonic()
         try:
             self._container = av.open(
                 target,
@@ -106,7 +108,9 @@ class Decoder:
                 metadata_errors="replace",
             )
         except (av.FFmpegError, ValueError, OSError) as error:
-            raise source_error(name, error, timeout[0] if timeout else None) from error
+            if timeout and time.monotonic() - started >= timeout[0]:  # some protocols report it as invalid data
+                raise _no_answer(name, timeout[0]) from error
+            raise source_error(name, error) from error
         try:
             self._stream = self._video_stream()
             self._describe()
@@ -184,8 +188,8 @@ class Decoder:
                     self.damaged += 1
                     continue
                 image = self._rgb(frame)
-                time = None if frame.pts is None else frame.pts * self.time_base
-                yield Picture(image, time, self.damaged - told)
+                at = None if frame.pts is None else frame.pts * self.time_base
+                yield Picture(image, at, self.damaged - told)
                 told = self.damaged
 
     def _packets(self) -> Iterator[av.Packet[VideoStream]]:
@@ -296,13 +300,17 @@ _FAULTS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
+def _no_answer(name: str, waited: float | None) -> SourceError:
+    after = f" within {waited:g} s" if waited is not None else ""
+    return SourceError(f"{name} did not answer{after}; check that it is running, or allow it a longer timeout")
+
+
 def source_error(name: str, error: BaseException, waited: float | None = None) -> SourceError:
     """The ``SourceError`` for what FFmpeg raised, in one line with the remedy."""
     if isinstance(error, av.error.InvalidDataError):
         return UndecodableError(f"{name} is not a video FFmpeg can read; check that it is whole and really a video")
     if isinstance(error, av.error.ExitError | TimeoutError):
-        after = f" within {waited:g} s" if waited is not None else ""
-        return SourceError(f"{name} did not answer{after}; check that it is running, or allow it a longer timeout")
+        return _no_answer(name, waited)
     if isinstance(error, EOFError):
         return UndecodableError(f"{name} ends before its video begins; check that it is whole")
     reason = " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -43,7 +43,7 @@ class StreamSource(LiveSource):
 
         Args:
             url: rtsp, http(s), udp, tcp, rtmp, srt or rtp; a password in it is never shown.
-            open_timeout: seconds to wait for the connection and its first data.
+            open_timeout: seconds to wait for the connection, and again for enough data to know the format.
             read_timeout: seconds without data after which the stream counts as lost.
             reconnect: when and how often to try again.
             max_pixels: of a frame; larger ones are refused.

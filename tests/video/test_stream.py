@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -183,14 +184,15 @@ def test_refused_connection() -> None:
         assert url in str(caught.value)
 
 
-def test_open_timeout() -> None:
+@pytest.mark.parametrize("scheme", ["tcp", "http", "rtsp", "rtmp"])
+def test_open_timeout(scheme: str) -> None:
     def serve(connection: socket.socket, number: int, stop: threading.Event) -> None:
         stop.wait(10)
 
     with Server(serve) as server:
         started = time.monotonic()
         with pytest.raises(SourceError, match=r"did not answer within 0\.3 s"):
-            StreamSource(f"tcp://127.0.0.1:{server.port}", open_timeout=0.3)
+            StreamSource(f"{scheme}://127.0.0.1:{server.port}/live/a", open_timeout=0.3)
         assert time.monotonic() - started < 3
 
 
@@ -286,3 +288,33 @@ def test_an_error_of_the_reading_thread_reaches_the_caller() -> None:
 
     with pytest.raises(RuntimeError, match="a bug"):
         LiveSource("broken", connect, Reconnect())  # type: ignore[arg-type]
+
+
+def test_udp(long_stream: bytes) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    done = threading.Event()
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+            while not done.is_set():  # over and over: the clock of the stream jumps back each time
+                for start in range(0, len(long_stream), 1316):
+                    out.sendto(long_stream[start : start + 1316], ("127.0.0.1", port))
+                    time.sleep(0.001)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with StreamSource(f"udp://127.0.0.1:{port}", reconnect=QUICK) as source:
+            assert source.live
+            frames = [next(source) for _ in range(90)]
+    finally:
+        done.set()
+        sender.join(5)
+    assert {frame.image.shape for frame in frames} == {(64, 96, 3)}
+    times = [frame.time for frame in frames]
+    assert times == sorted(set(times))
+    numbers = [index_of(frame.image) for frame in frames]
+    steps = [b - a for a, b in pairwise(numbers)]
+    assert steps.count(1) > 70
