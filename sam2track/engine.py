@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, cast
 
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 Policy = Literal["lossless", "newest"]
 
-_JOIN = 5.0  # seconds that close() waits for threads; a stalled network read may last longer
+_DECODE = "sam2track decode"  # name of the reading thread
+# Seconds that close() waits for a thread. A step always ends, and must before the tracker is used again;
+# a read may hang on a camera or network until the caller closes its source.
+_READ_ENDS, _STEP_ENDS = 1.0, 30.0
 
 
 class _Item(NamedTuple):
@@ -175,15 +178,15 @@ class Run:
             channel.close()
         self._owned.close()  # also ends a read that waits
         self._iterated = True
-        deadline = monotonic() + _JOIN
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - monotonic()))
-                if thread.is_alive():
-                    message = f"{thread.name} is still busy {_JOIN:g} s after the run was closed; it ends by itself"
-                    warnings.warn(message, ResourceWarning, stacklevel=2)
+        others = [thread for thread in self._threads if thread is not threading.current_thread()]
+        for thread in others:
+            thread.join(_READ_ENDS if thread.name == _DECODE else _STEP_ENDS)
         if self._tracker.timings is self.timings:
             self._tracker.timings = self._tracker_timings
+        busy = [thread.name for thread in others if thread.is_alive()]
+        if busy:
+            message = f"{', '.join(busy)}: still busy though the run is closed; close the source to end its read"
+            warnings.warn(message, ResourceWarning, stacklevel=2)
 
     def __enter__(self) -> Self:
         return self
@@ -222,14 +225,14 @@ class Run:
         self._tracker.timings = self.timings
         admitted = zip(self._credits, self._decoded, strict=False)  # first a credit, then the newest frame
         frames = (item for _, item in admitted)
-        stages: dict[str, Callable[[], None]] = {"decode": self._decode}
+        stages: dict[str, Callable[[], None]] = {_DECODE: self._decode}
         if self._overlap:
-            stages["encode"] = lambda: _run_stage(frames, self._encode, self._encoded)
-            stages["track"] = lambda: _run_stage(self._encoded, self._track, self._tracked)
+            stages["sam2track encode"] = lambda: _run_stage(frames, self._encode, self._encoded)
+            stages["sam2track track"] = lambda: _run_stage(self._encoded, self._track, self._tracked)
         else:
-            stages["track"] = lambda: _run_stage(frames, self._track, self._tracked)
-        for stage, work in stages.items():
-            thread = threading.Thread(target=work, name=f"sam2track {stage}", daemon=True)
+            stages["sam2track track"] = lambda: _run_stage(frames, self._track, self._tracked)
+        for name, work in stages.items():
+            thread = threading.Thread(target=work, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 

@@ -514,17 +514,34 @@ def test_closing_from_another_thread_releases_a_waiting_caller():
         timer.join()
 
 
-def test_closing_does_not_wait_for_ever_for_a_blocked_source(monkeypatch):
-    monkeypatch.setattr(sam2track.engine, "_JOIN", 0.2)
+def test_closing_does_not_wait_long_for_a_blocked_source(monkeypatch):
+    monkeypatch.setattr(sam2track.engine, "_READ_ENDS", 0.2)
     stuck = threading.Event()
     run = track(FakeSource(3, hooks={2: lambda: stuck.wait(PATIENCE)}), FakeTracker())
     iterator = iter(run)
     next(iterator)
-    with pytest.warns(ResourceWarning, match="sam2track decode is still busy 0.2 s after"):
+    start = time.perf_counter()
+    with pytest.warns(ResourceWarning, match=r"^sam2track decode: still busy .*; close the source"):
         run.close()
+    assert time.perf_counter() - start < PATIENCE / 2
     stuck.set()
     monkeypatch.undo()
     run.close()
+
+
+def test_a_step_in_progress_ends_before_the_run_is_closed():
+    begun, ended = threading.Event(), threading.Event()
+
+    def slow(index):
+        if index == 1:
+            begun.set()
+            time.sleep(0.3)
+            ended.set()
+
+    for _ in track(FakeSource(5), FakeTracker(on_step=slow)):
+        assert begun.wait(PATIENCE)
+        break
+    assert ended.is_set()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
