@@ -1,0 +1,59 @@
+"""``sam2track models``: what there is, and what is on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sam2track.cli import options as o
+from sam2track.cli import report
+
+models = typer.Typer(help="List the models, or download one.", invoke_without_command=True)
+
+
+@models.callback()
+def _default(context: typer.Context, as_json: o.Json = False) -> None:
+    """List the models, or download one."""
+    if context.invoked_subcommand is None:
+        list_models(as_json=as_json)
+
+
+@models.command("list")
+def list_models(as_json: o.Json = False) -> None:
+    """List the models: parameters, input size, and where the weights are."""
+    from sam2track import hub
+
+    if as_json:
+        report.say_json({
+            "models": [
+                {
+                    "name": model.name,
+                    "parameters": model.parameters,
+                    "image_size": model.image_size,
+                    "bundled": model.repo is None,
+                    "cached": model.path is not None,
+                    "path": None if model.path is None else str(model.path),
+                }
+                for model in hub.known()
+            ]
+        })  # fmt: skip
+        return
+    rows = [
+        [
+            model.name,
+            f"{model.parameters / 1e6:.2f} M",
+            f"{model.image_size} px",
+            str(model.path or "not here yet; `sam2track models download` gets it"),
+        ]
+        for model in hub.known()
+    ]
+    report.say_table("", ["model", "parameters", "input", "weights"], rows)
+
+
+@models.command()
+def download(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.")]) -> None:
+    """Download the weights of a model, unless they are here already, and print their path."""
+    from sam2track import hub
+
+    report.say(str(hub.find(name)))

@@ -1,0 +1,103 @@
+"""The files that a command writes: checked before any work, whole or not there after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import sam2track as st
+from sam2track.cli.options import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where the masklets and the overlay go; None for what is not wanted."""
+
+    masklets: Path | None = None
+    overlay: Path | None = None
+
+    def __iter__(self) -> Iterator[Path]:
+        yield from (path for path in (self.masklets, self.overlay) if path is not None)
+
+    def check(self, inputs: list[Path], *, force: bool) -> None:
+        """Raise ``UsageError`` for a path that may not be written."""
+        paths = list(self)
+        for path in paths:
+            if not path.parent.is_dir():
+                raise UsageError(f"folder {path.parent} for {path.name} does not exist; make it first")
+            for other in inputs:
+                if path.exists() and other.exists() and path.samefile(other):
+                    raise UsageError(f"{path} is an input; give the output another name")
+            if path.is_dir():
+                raise UsageError(f"{path} is a folder; give the name of a file in it")
+            if path.exists() and not force:
+                raise UsageError(f"{path} exists; give another name, or --force to replace it")
+        if len(paths) > len({path.absolute() for path in paths}):
+            raise UsageError(f"masklets and overlay are both {paths[0]}; give two names")
+
+    def as_text(self) -> dict[str, str]:
+        """Kind of output -> path, of those that are wanted."""
+        named = {"masklets": self.masklets, "overlay": self.overlay}
+        return {kind: str(path) for kind, path in named.items() if path is not None}
+
+
+class Outputs:
+    """The open files of a run: ``write`` each frame, and they are finished when the block is left.
+
+    Left normally or by Ctrl-C, the files hold the frames written so far; left by an error, the overlay
+    is removed and the masklets stay as ``<name>.partial``. A run without frames leaves no file. The overlay
+    begins at time 0, whatever the time of its first frame.
+    """
+
+    def __init__(self, paths: Paths, source: st.Source, model: str, timings: st.Timings) -> None:
+        self.frames = 0
+        self._timings = timings
+        self._start: Fraction | None = None
+        with ExitStack() as stack:
+            self._masklets = None
+            if paths.masklets is not None:
+                self._masklets = stack.enter_context(st.MaskletWriter(paths.masklets, source, model))
+            self._overlay = None
+            if paths.overlay is not None:
+                self._overlay = stack.enter_context(st.VideoWriter(paths.overlay, like=source))
+            self._open = stack.pop_all()
+
+    def write(self, result: st.FrameResult, drawn: st.Frame | None) -> None:
+        """Write one frame; ``drawn`` is its overlay, needed when ``draws``."""
+        with self._timings.measure("write"):
+            if self._masklets is not None:
+                self._masklets.write(result)
+            if self._overlay is not None and drawn is not None:
+                self._start = drawn.time if self._start is None else self._start
+                self._overlay.write(replace(drawn, time=drawn.time - self._start))
+        self.frames += 1
+
+    @property
+    def draws(self) -> bool:
+        """Whether an overlay is written."""
+        return self._overlay is not None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self.frames:
+                self._open.__exit__(kind, error, trace)
+            else:  # nothing to keep, so nothing may take the place of an earlier file
+                self._open.__exit__(SystemExit, SystemExit(), trace)
+        finally:
+            if self._masklets is not None and not self.frames:
+                self._masklets.partial.unlink(missing_ok=True)
+
+
+def clip_stem(clip: str) -> str:
+    """What outputs in the current folder are named after: the clip's own name without its extension."""
+    return Path(clip).resolve().stem or "clip"

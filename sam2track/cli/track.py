@@ -1,0 +1,106 @@
+"""``sam2track track``: a clip in, masklets and an overlay out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import sam2track as st
+from sam2track.cli import options as o
+from sam2track.cli import report
+from sam2track.cli.progress import Progress
+from sam2track.cli.session import Tally, draw, interruptible
+
+NANO = "model: nano, the small bundled one; better: --model sam2.1-tiny, -small, -base-plus or -large (downloaded once)"
+NO_PROMPT = "no prompt: say what to track with --point X,Y, --box X0,Y0,X1,Y1, --mask FILE.png or --prompts FILE"
+
+
+def track(  # noqa: PLR0913, a command's flags are its arguments
+    clip: o.Clip,
+    *,
+    points: o.Points = None,
+    negatives: o.Negatives = None,
+    boxes: o.Boxes = None,
+    masks: o.Masks = None,
+    prompts: o.PromptFile = None,
+    masklets: o.MaskletFile = None,
+    overlay: o.OverlayFile = None,
+    force: o.Force = False,
+    start: Annotated[int, typer.Option(min=0, metavar="FRAME", help="First frame to track.")] = 0,
+    frames: Annotated[int | None, typer.Option(min=1, metavar="COUNT", help="Track at most so many frames.")] = None,
+    model: o.Model = None,
+    config: o.ConfigFile = None,
+    weights: o.Weights = None,
+    image_size: o.ImageSize = None,
+    device: o.Device = None,
+    pins: o.Pins = None,
+    sets: o.Sets = None,
+    timings: Annotated[bool, typer.Option("--timings", help="End with a table of the time per stage.")] = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Track objects through a clip; writes masklets (JSON Lines) and an overlay video.
+
+    Several objects: --point 1:510,320 --point 2:90,40@30 is object 1 on the first frame and object 2 on
+    frame 30. Without --masklets and --overlay both are written here, named after the clip. Ctrl-C keeps
+    what was written so far and exits with 130.
+    """
+    settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
+    from sam2track.cli.outputs import Outputs, Paths, clip_stem
+    from sam2track.cli.prompts import Gathered, check_fit
+
+    gathered = Gathered(first=start)
+    gathered.add_flags(points, negatives, boxes, masks)
+    if prompts is not None:
+        gathered.add_file(prompts)
+    schedule = gathered.prompts()
+    if not schedule:
+        raise o.UsageError(NO_PROMPT)
+    paths = Paths(masklets, overlay)
+    if not any(paths):
+        paths = Paths(Path(f"{clip_stem(clip)}.jsonl"), Path(f"{clip_stem(clip)}_overlay.mp4"))
+    paths.check([Path(clip)], force=force)
+
+    with st.open_source(clip) as source:
+        if source.live:
+            raise o.UsageError(f"{clip} is live; use sam2track live {clip}")
+        total = expected_frames(source, start, frames)
+        check_fit(schedule, source, start, None if frames is None else start + frames - 1)
+        if model is None and config is None and not (quiet or as_json):
+            report.note(NANO)
+        tracker = st.Tracker.load(settings)
+        run = st.track(portion(source, start, frames), tracker, schedule)
+        tally = Tally(source, run, tracker, paths)
+        with (
+            interruptible(tally),
+            run,
+            Outputs(paths, source, tracker.name, run.timings) as outputs,
+            Progress(total, quiet=quiet) as progress,
+        ):
+            for frame, result in run:
+                outputs.write(result, draw(frame, result, run) if outputs.draws else None)
+                tally.add(result)
+                progress.frame(result.objects)
+    tally.tell(as_json=as_json, quiet=quiet, timings=timings)
+
+
+def expected_frames(source: st.Source, start: int, frames: int | None) -> int | None:
+    """How many frames there are to track, an estimate; raises ``UsageError`` when ``start`` is past the end."""
+    if source.frame_count is None:
+        return frames
+    left = source.frame_count - start
+    if left <= 0:
+        raise o.UsageError(f"--start {start} is past the end: {source.name} has {source.frame_count} frames")
+    return left if frames is None else min(left, frames)
+
+
+def portion(source: st.Source, start: int, frames: int | None) -> Iterator[st.Frame]:
+    """The frames from index ``start`` on, at most ``frames`` of them."""
+    for frame in source:
+        if frame.index >= start:
+            yield frame
+        if frames is not None and frame.index >= start + frames - 1:
+            return
