@@ -31,7 +31,7 @@ class TorchComponent:
         with torch.inference_mode(), torch.autocast(self._device.type, dtype=self._dtype if low else None, enabled=low):
             output = self._module(*inputs)
         if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # so that the time of a stage is its own
+            torch.cuda.current_stream(self._device).synchronize()  # so that the time of a stage is its own
         if isinstance(output, Tensor):
             return output.float()
         return type(output)(*(tensor.float() for tensor in output))

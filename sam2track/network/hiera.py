@@ -85,20 +85,12 @@ class Block(nn.Module):
         if self.shortcut is not None:
             x = self.shortcut(y)
             x = max_pool(x) if self.pool else x
-        x = x + self._attend(y, (x.shape[1], x.shape[2]))
+        x = x + self.attention(y, self.window)
         return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
-
-    def _attend(self, y: Tensor, out: tuple[int, int]) -> Tensor:
-        if not self.window:
-            return self.attention(y)  # type: ignore[no-any-return]
-        windows, padded = window_partition(y, self.window)
-        if self.pool:
-            padded = (padded[0] // 2, padded[1] // 2)
-        return window_merge(self.attention(windows), padded, out)
 
 
 class PooledAttention(nn.Module):
-    """Multi-head self-attention of ``[B, H, W, width]`` whose queries may be max-pooled 2 x 2."""
+    """Multi-head self-attention inside windows, its queries max-pooled 2 x 2 if ``pool``."""
 
     def __init__(self, width: int, out: int, heads: int, pool: bool) -> None:
         super().__init__()
@@ -107,14 +99,30 @@ class PooledAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * out)
         self.proj = nn.Linear(out, out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``[B, H', W', out]``."""
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
+    def forward(self, x: Tensor, window: int) -> Tensor:
+        """``[B, H, W, width]`` -> ``[B, H', W', out]``; ``window`` 0 attends to the whole picture."""
+        if not window:
+            return self.proj(self._attend(self.qkv(x)))  # type: ignore[no-any-return]
+        h, w = x.shape[1], x.shape[2]
+        if h % window or w % window:
+            # Padding tokens are zero, so their q, k, v are the bias: project before padding, not after.
+            windows, (rows, columns) = window_partition(F.linear(x, self.qkv.weight), window)
+            y = self._attend(windows + self.qkv.bias)
+        else:
+            windows, (rows, columns) = window_partition(x, window)
+            y = self._attend(self.qkv(windows))
+        if self.pool:
+            rows, columns, h, w = rows // 2, columns // 2, h // 2, w // 2
+        return self.proj(window_merge(y, (rows, columns), (h, w)))  # type: ignore[no-any-return]
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """``[B, H, W, 3 * out]`` -> ``[B, H', W', out]``."""
+        q, k, v = qkv.chunk(3, dim=-1)
         if self.pool:
             q = max_pool(q)
         b, h, w, _ = q.shape
         y = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v))
-        return self.proj(y.transpose(1, 2).reshape(b, h, w, -1))  # type: ignore[no-any-return]
+        return y.transpose(1, 2).reshape(b, h, w, -1)
 
     def _split(self, x: Tensor) -> Tensor:
         b, h, w, c = x.shape
