@@ -63,7 +63,8 @@ def bench(  # noqa: PLR0913, a command's flags are its arguments
     report.say(f"{tracker.name} at {tracker.sizes.image_size} px; {', '.join(sorted(set(tracker.placement.values())))}")
     for count, stages in passes.items():
         each = stages["frame"]
-        report.say_stages(f"{count} objects: {1 / each.median:.1f} frames a second", stages)
+        word = "object" if count == 1 else "objects"
+        report.say_stages(f"\n{count} {word}: {1 / each.median:.1f} frames a second", stages)
 
 
 def time_steps(

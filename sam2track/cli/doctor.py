@@ -103,7 +103,7 @@ def window_problem() -> str | None:
         with st.Window("sam2track doctor"):
             return None
     except SinkError as error:
-        return str(error)
+        return str(error).partition(";")[0]
 
 
 def timed_model(settings: st.Config) -> dict[str, Any]:

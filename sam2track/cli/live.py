@@ -58,6 +58,7 @@ def live(  # noqa: PLR0913, a command's flags are its arguments
     settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
     from sam2track.cli.outputs import Outputs, Paths
     from sam2track.cli.prompts import Gathered, check_fit
+    from sam2track.render import warm_up
 
     gathered = Gathered()
     gathered.add_flags(points, negatives, boxes, masks)
@@ -78,6 +79,8 @@ def live(  # noqa: PLR0913, a command's flags are its arguments
         if window is not None and not quiet:
             report.note(KEYS)
         tracker = st.Tracker.load(settings)
+        if window is not None or paths.overlay is not None:
+            warm_up()  # while frames wait, they grow old
         run = st.track(stream if stream.live else paced(stream), tracker, schedule, policy="newest")
         tally = Tally(stream, run, tracker, paths)
         stack.enter_context(interruptible(tally))

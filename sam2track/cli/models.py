@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sam2track.cli import options as o
 from sam2track.cli import report
+
+if TYPE_CHECKING:
+    from sam2track.hub import Model
 
 models = typer.Typer(help="List the models, or download one.", invoke_without_command=True)
 
@@ -44,11 +47,18 @@ def list_models(as_json: o.Json = False) -> None:
             model.name,
             f"{model.parameters / 1e6:.2f} M",
             f"{model.image_size} px",
-            str(model.path or "not here yet; `sam2track models download` gets it"),
+            where(model),
         ]
         for model in hub.known()
     ]
     report.say_table("", ["model", "parameters", "input", "weights"], rows)
+
+
+def where(model: Model) -> str:
+    """The path of the weights, or that they are not here."""
+    if model.path is not None:
+        return str(model.path)
+    return "missing: reinstall sam2track" if model.repo is None else "not here; downloaded on first use"
 
 
 @models.command()

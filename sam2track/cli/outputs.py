@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 import sam2track as st
+from sam2track.cli import report
 from sam2track.cli.options import UsageError
 
 
@@ -94,8 +95,15 @@ class Outputs:
             else:  # nothing to keep, so nothing may take the place of an earlier file
                 self._open.__exit__(SystemExit, SystemExit(), trace)
         finally:
-            if self._masklets is not None and not self.frames:
-                self._masklets.partial.unlink(missing_ok=True)
+            if self._masklets is not None:
+                self._settle_partial(self._masklets.partial)
+
+    def _settle_partial(self, partial: Path) -> None:
+        """Remove an unfinished masklet file that is empty, and tell of one that is not."""
+        if not self.frames:
+            partial.unlink(missing_ok=True)
+        elif partial.exists():
+            report.note(f"the {self.frames} frames before the error are in {partial}")
 
 
 def clip_stem(clip: str) -> str:

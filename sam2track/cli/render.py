@@ -39,7 +39,7 @@ def render(  # noqa: PLR0913, a command's flags are its arguments
     Writes one frame for each frame of the masklet file.
     """
     from sam2track.cli.outputs import Outputs, Paths, clip_stem
-    from sam2track.render import Trace
+    from sam2track.render import Trace, warm_up
 
     if trace == 1:
         raise o.UsageError("--trace 1 is too short to draw; give 2 frames or more, or 0 for none")
@@ -48,6 +48,7 @@ def render(  # noqa: PLR0913, a command's flags are its arguments
     results = st.read_masklets(masklets)
     path = Trace(trace) if trace else None
     timings = st.Timings()
+    warm_up()
     with st.open_source(clip) as source, Outputs(paths, source, "", timings) as outputs:
         total = source.frame_count
         with Progress(total, quiet=quiet) as progress:

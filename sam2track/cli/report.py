@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sam2track.timing import StageTiming
 
+WIDE = 200  # columns of a table that goes to a file or a pipe
+
 
 def say(text: str) -> None:
     """One line for the user, on standard output."""
@@ -49,11 +51,10 @@ def say_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for number, column in enumerate(columns):
         numeric = all(row[number].replace(".", "").replace(",", "").isdigit() for row in rows if row[number])
-        table.add_column(column, justify="right" if number and numeric else "left", no_wrap=True)
+        table.add_column(column, justify="right" if number and numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 200)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 def say_stages(title: str, timings: Mapping[str, StageTiming]) -> None:

@@ -51,6 +51,7 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
     from sam2track.cli.outputs import Outputs, Paths, clip_stem
     from sam2track.cli.prompts import Gathered, check_fit
+    from sam2track.render import warm_up
 
     gathered = Gathered(first=start)
     gathered.add_flags(points, negatives, boxes, masks)
@@ -69,9 +70,11 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
             raise o.UsageError(f"{clip} is live; use sam2track live {clip}")
         total = expected_frames(source, start, frames)
         check_fit(schedule, source, start, None if frames is None else start + frames - 1)
-        if model is None and config is None and not (quiet or as_json):
+        if not (model or config or weights or quiet or as_json):
             report.note(NANO)
         tracker = st.Tracker.load(settings)
+        if paths.overlay is not None:
+            warm_up()
         run = st.track(portion(source, start, frames), tracker, schedule)
         tally = Tally(source, run, tracker, paths)
         with (
