@@ -245,6 +245,9 @@ def _display_problem() -> str | None:
         return None
     if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         return "neither DISPLAY nor WAYLAND_DISPLAY is set"
+    modules = list(sys.modules)  # in the order of import
+    if "av" in modules and modules.index("av") < modules.index("cv2"):
+        return "PyAV was imported before OpenCV, whose windows then hang on Linux; import sam2track or cv2 first"
     probe = [sys.executable, "-P", "-c", "import cv2; cv2.namedWindow('sam2track')"]
     try:
         answer = subprocess.run(probe, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603  fixed text

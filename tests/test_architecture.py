@@ -1,6 +1,8 @@
 """The layout shows the architecture: imports point only downwards, and outside libraries keep to their rooms."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 ROOMS_OF = {
     "av": {"video"},
     "onnxruntime": {"backends"},
-    "cv2": {"render", "window", "masks", "pixels"},
+    "cv2": {"render", "window", "masks", "pixels", "video"},  # video: only to be loaded before av
     "supervision": {"render", "window", "masks", "data"},
 }
 
@@ -52,6 +54,13 @@ def test_imports_point_downwards_and_keep_to_their_rooms(path):
             assert LEVEL_OF[rest[0]] <= LEVEL_OF[here], f"{here} imports {name}, which lies above it"
         if top in ROOMS_OF:
             assert here in ROOMS_OF[top], f"{here} imports {top}, which belongs in {sorted(ROOMS_OF[top])}"
+
+
+def test_opencv_is_loaded_before_av():
+    """The other way round, OpenCV's windows hang on Linux."""
+    order = "import sam2track.video, sys; names = list(sys.modules); print(names.index('cv2') < names.index('av'))"
+    done = subprocess.run([sys.executable, "-c", order], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 def test_public_names_are_those_of_all():

@@ -1,5 +1,7 @@
 """Video in and out, on PyAV: files, image folders, cameras and network streams; a writer with exact times."""
 
+import cv2  # noqa: F401 -- before av: with av's libraries loaded first, OpenCV's windows hang on Linux
+
 from sam2track.video.camera import Camera
 from sam2track.video.live import Reconnect
 from sam2track.video.protocol import Source
