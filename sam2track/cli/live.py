@@ -52,8 +52,11 @@ def live(  # noqa: PLR0913, a command's flags are its arguments
 ) -> None:
     """Track a camera or stream, in a window or headless; a file is played at its own speed.
 
-    Click objects in the window, or give prompts by flag. When tracking is slower than the stream, it
-    skips to the newest frame and counts what it skipped. q or Ctrl-C ends it and finishes the outputs.
+    Click objects in the window, or give prompts by flag.
+
+    When tracking is slower than the stream, it skips to the newest frame, and counts what it skips.
+
+    q (in the window) or Ctrl-C (exit code 130) ends it and finishes the outputs.
     """
     settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
     from sam2track.cli.outputs import Outputs, Paths

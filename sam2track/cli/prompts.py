@@ -96,11 +96,15 @@ class Gathered:
         for entry in _read_file(path).prompts:
             frame = self._first if entry.frame is None else entry.frame
             parts = self._parts.setdefault((frame, entry.object), _Parts())
+            where = f"prompts {path}: object {entry.object} on frame {frame}"
+            if entry.box is not None and parts.box is not None:
+                raise PromptError(f"{where} has two boxes; give one")
+            if entry.mask is not None and parts.mask is not None:
+                raise PromptError(f"{where} has two masks; give one")
             labels = [1] * len(entry.points) if entry.labels is None else entry.labels
             if len(labels) != len(entry.points):
                 raise PromptError(
-                    f"prompts {path}: object {entry.object} on frame {frame} has {len(entry.points)} points but"
-                    f" {len(labels)} labels; give one label a point"
+                    f"{where} has {len(entry.points)} points but {len(labels)} labels; give one label a point"
                 )
             parts.points += [(x, y) for x, y in entry.points]
             parts.labels += labels
@@ -224,7 +228,8 @@ def _explain(error: ValidationError) -> str:
         return f"{where} is missing; begin each prompt with [[prompts]]"
     value = repr(problem["input"])
     short = value if len(value) <= 60 else f"{value[:57]}..."
-    return f"{where} = {short}; expected {problem['msg'].removeprefix('Input should be ')}"
+    key = str(problem["loc"][2]) if len(problem["loc"]) > 2 else "prompts"
+    return f"{where or 'content'} = {short}; expected {_EXPECTED[key]}"
 
 
 def _numbers(flag: str, text: str, place: str, form: str) -> list[float]:
@@ -238,4 +243,13 @@ def _numbers(flag: str, text: str, place: str, form: str) -> list[float]:
     return numbers
 
 
+_EXPECTED = {
+    "prompts": "a list of prompts: [[prompts]]",
+    "object": "an integer, 0 or more",
+    "frame": "an integer, 0 or more",
+    "points": "a list of at most 1000 points [x, y]",
+    "labels": "a list of 1 (on the object) and 0 (not)",
+    "box": "[x0, y0, x1, y1]",
+    "mask": "the path of an image, in quotes",
+}
 _EXAMPLES = {"X,Y": "510,320 or 2:510,320@30", "X0,Y0,X1,Y1": "420,180,640,520 or 2:420,180,640,520@30"}

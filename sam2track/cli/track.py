@@ -44,9 +44,11 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
 ) -> None:
     """Track objects through a clip; writes masklets (JSON Lines) and an overlay video.
 
-    Several objects: --point 1:510,320 --point 2:90,40@30 is object 1 on the first frame and object 2 on
-    frame 30. Without --masklets and --overlay both are written here, named after the clip. Ctrl-C keeps
-    what was written so far and exits with 130.
+    --point 510,320 --point 2:90,40@30 starts object 1 on the first frame, object 2 on frame 30.
+
+    Without --masklets and --overlay both are written here, named after the clip.
+
+    Ctrl-C keeps what was written so far and exits with 130.
     """
     settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
     from sam2track.cli.outputs import Outputs, Paths, clip_stem
