@@ -38,12 +38,12 @@ _POSTPROCESSING = (  # what build_sam2_video_predictor switches on
 
 # Without these, memory hardly matters to random weights; with much more, rounding noise grows from frame to frame.
 _EMPHASIS = {
-    "*cross_attn_image.out_proj.weight": 2.0,  # what memory adds to a frame
-    "memory_encoder.mask_downsampler.encoder.12.weight": 3.0,  # the mask against the picture, in memory
+    "*cross_attn_image.out_proj.weight": 1.5,  # what memory adds to a frame
+    "memory_encoder.mask_downsampler.encoder.12.weight": 2.0,  # the mask against the picture, in memory
     "memory_encoder.pix_feat_proj.weight": 0.5,
-    "obj_ptr_proj.layers.2.weight": 6.0,  # object pointers, few among many tokens
+    "obj_ptr_proj.layers.2.weight": 4.0,  # object pointers, few among many tokens
     "obj_ptr_tpos_proj.*": 3.0,  # their age
-    "maskmem_tpos_enc": 2.0,  # the age of memories
+    "maskmem_tpos_enc": 1.5,  # the age of memories
 }
 
 
@@ -186,11 +186,13 @@ def draw(model: nn.Module, seed: int) -> None:
                     parameter.mul_(factor)
 
 
-class _Decoded(NamedTuple):
-    masks: Tensor  # [n, 4, h, w] logits
-    iou: Tensor  # [n, 4]
-    object_score: Tensor  # [n, 1]
-    pixels: Tensor  # [n, d/8, h, w], what the mask heads are multiplied with
+class Decoded(NamedTuple):
+    """What the mask decoder says of one object on one frame."""
+
+    masks: Tensor  # [1, 4, h, w] logits
+    iou: Tensor  # [1, 4]
+    object_score: Tensor  # [1, 1]
+    points: int  # it was asked with, padding included where there are none
 
 
 def _calibrate(predictor: Any, frames: Tensor, occluded: float) -> None:
@@ -200,34 +202,34 @@ def _calibrate(predictor: Any, frames: Tensor, occluded: float) -> None:
     """
     decoder = predictor.sam_mask_decoder
     for _ in range(3):
-        seen = _watch(predictor, frames)
+        said, pixels = _watch(predictor, frames)
+        masks, iou, score = (torch.cat(column).clone() for column in list(zip(*said, strict=True))[:3])
         with torch.no_grad():
-            mean = seen.pixels.mean(dim=(0, 2, 3))
+            mean = pixels.mean(dim=(0, 2, 3))
             for i, head in enumerate(decoder.output_hypernetworks_mlps):
-                last, logits = head.layers[-1], seen.masks[:, i]
-                scale = 4.0 / logits.std()
+                logits = masks[:, i]
                 cut = torch.quantile(logits.flatten()[::7], 0.7 - 0.05 * i)
-                last.weight.mul_(scale)
-                last.bias.sub_(cut * mean / mean.square().sum()).mul_(scale)
-            last = decoder.iou_prediction_head.layers[-1]
-            logits = torch.logit(seen.iou, eps=1e-6)
-            scale = 1.0 / logits.std(dim=0)
-            last.weight.mul_(scale[:, None])
-            last.bias.sub_(logits.mean(dim=0)).mul_(scale)
-            last, score = decoder.pred_obj_score_head.layers[-1], seen.object_score[:, 0]
-            scale = 2.0 / score[4:].std()  # of tracked frames: prompted ones stand apart
-            cut = torch.quantile(score[4:], occluded) if occluded else score.min() - score[4:].std()
-            last.weight.mul_(scale)
-            last.bias.sub_(cut).mul_(scale)
+                _rescale(head.layers[-1], cut * mean / mean.square().sum(), 4.0 / logits.std())
+            logits = torch.logit(iou, eps=1e-6)
+            _rescale(decoder.iou_prediction_head.layers[-1], logits.mean(dim=0), 1.0 / logits.std(dim=0))
+            tracked = score[4:, 0]  # prompted frames stand apart
+            cut = torch.quantile(tracked, occluded) if occluded else score.min() - tracked.std()
+            _rescale(decoder.pred_obj_score_head.layers[-1], cut, 2.0 / tracked.std())
 
 
-def _watch(predictor: Any, frames: Tensor) -> _Decoded:
-    """All that the mask decoder says while two objects are tracked through ``frames``."""
+def _rescale(layer: nn.Linear, shift: Tensor, scale: Tensor) -> None:
+    """Make ``layer`` give (what it gave - shift) * scale."""
+    layer.weight.mul_(scale.reshape(-1, 1))
+    layer.bias.sub_(shift).mul_(scale)
+
+
+def _watch(predictor: Any, frames: Tensor) -> tuple[list[Decoded], Tensor]:
+    """What the mask decoder says while two objects are tracked, and the pixels [n, d/8, h, w] its masks are made of."""
     pixels: list[Tensor] = []
     layer = predictor.sam_mask_decoder.output_upscaling[4]
     hook = layer.register_forward_hook(lambda *call: pixels.append(call[2]))
     try:
-        with listen(predictor) as seen, quiet():
+        with listen(predictor) as said, quiet():
             state = begin(predictor, frames, (96, 128))
             predictor.add_new_points_or_box(state, 0, 1, points=[[40, 30]], labels=[1])
             predictor.add_new_points_or_box(state, 0, 2, box=[60, 40, 110, 90])
@@ -235,19 +237,19 @@ def _watch(predictor: Any, frames: Tensor) -> _Decoded:
                 pass
     finally:
         hook.remove()
-    masks, iou, _, score = (torch.cat(column).clone() for column in zip(*seen, strict=True))
-    return _Decoded(masks, iou, score, torch.cat(pixels).clone())
+    return said, torch.cat(pixels)
 
 
 @contextlib.contextmanager
-def listen(predictor: Any) -> Iterator[list[tuple[Tensor, Tensor, Tensor, Tensor]]]:
-    """Collect what the mask decoder says: masks [1, 4, h, w], IoU [1, 4], tokens and object score [1, 1]."""
+def listen(predictor: Any) -> Iterator[list[Decoded]]:
+    """Collect what the mask decoder says."""
     decoder, said = predictor.sam_mask_decoder, []
     plain = decoder.predict_masks
 
     def predict_masks(**inputs: Any) -> Any:
-        said.append(plain(**inputs))
-        return said[-1]
+        outputs = masks, iou, _, score = plain(**inputs)
+        said.append(Decoded(masks, iou, score, inputs["sparse_prompt_embeddings"].shape[1] - 1))
+        return outputs
 
     decoder.predict_masks = predict_masks
     try:

@@ -53,10 +53,10 @@ def decisive(predictor: Any, frames: Tensor, script: Script) -> tuple[Track, boo
     """
     with oracle.listen(predictor) as said:
         track = run_official(predictor, frames, script)
-    for masks, iou, _, score in said:
+    for masks, iou, score, points in said:
         best, second = iou[0, 1:].sort(descending=True).values[:2]
         stability = float(predictor.sam_mask_decoder._get_stability_scores(masks[:, :1]))
-        close = best - second < 1e-3 or abs(stability - 0.98) < 1e-4
+        close = best - second < 1e-3 or (points > 1 and abs(stability - 0.98) < 2e-3)
         if abs(float(score)) < 0.02 or (close and score > 0):
             return track, False
     return track, True
