@@ -69,8 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and leave with its exit code, by ``SystemExit``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service that is stopped finishes its files too
+    main_thread = threading.current_thread() is threading.main_thread()
+    # A service that is stopped finishes its files too.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main_thread else None
     try:
         code = app([argument for argument in given if argument != "--debug"], "sam2track", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
@@ -80,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exception(error)
         code, message = _account(error)
         print(f"sam2track: {message}", file=sys.stderr)  # noqa: T201
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     sys.exit(code if isinstance(code, int) else 0)
 
 
