@@ -2,7 +2,7 @@
 
 What is always true of a ``MemoryBank``: it holds at most ``prompted`` prompted frames (the first and
 the newest), tokens of at most ``recent`` other frames and pointers of at most ``pointers - 1`` of them,
-however long the stream. Tokens are kept in bf16, as the official package keeps them.
+plus those of the step just made, however long the stream. Tokens are kept in bf16, as the official package keeps them.
 
 Frames are numbered by *step*: the count of frames this tracker was given, so that a live stream that
 skips frames still has its memories one step apart.
@@ -103,10 +103,10 @@ class MemoryBank:
         self._pointers.pop(step, None)
 
     def _forget(self, step: int) -> None:
-        """Drop what no later step can read."""
-        for s in [s for s in self._tokens if step + 1 - s > self._limits.recent]:
+        """Drop what neither a later step nor a refinement of this one can read."""
+        for s in [s for s in self._tokens if step - s > self._limits.recent]:
             del self._tokens[s]
-        for s in [s for s in self._pointers if step + 1 - s >= self._limits.pointers]:
+        for s in [s for s in self._pointers if step - s >= self._limits.pointers]:
             del self._pointers[s]
 
 

@@ -34,9 +34,15 @@ def test_a_corrected_frame_leaves_a_gap_among_the_recent_ones():
 def test_is_bounded_however_long_the_stream_and_keeps_the_first_prompt():
     limits = MemoryLimits(prompted=3, recent=2, pointers=5)
     filled = bank({1, *range(10, 1000, 10)}, 1000, limits)
-    assert len(filled._tokens) <= 2
-    assert len(filled._pointers) <= 4
+    assert len(filled._tokens) <= 2 + 1  # the step just made, and what a refinement of it reads
+    assert len(filled._pointers) <= 4 + 1
     assert sorted(filled._prompted) == [1, 980, 990]
+
+
+def test_a_refinement_reads_what_the_step_itself_read():
+    before, after = bank({1}, 19), bank({1}, 20)
+    assert [slot for slot, _ in after.slots(20)] == [slot for slot, _ in before.slots(20)]
+    assert [age for age, _ in after.pointers(20)] == [age for age, _ in before.pointers(20)]
 
 
 def test_over_the_cap_a_prompted_frame_becomes_an_ordinary_one():
