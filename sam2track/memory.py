@@ -90,9 +90,6 @@ class MemoryBank:
         recent = [(step - s, p) for s, p in sorted(self._pointers.items()) if 1 <= step - s < self._limits.pointers]
         return prompted + recent
 
-    def __contains__(self, step: int) -> bool:
-        return step in self._prompted or step in self._tokens or step in self._pointers
-
     def _keep_recent(self, memory: Memory) -> None:
         self._tokens[memory.step] = memory.tokens
         self._pointers[memory.step] = memory.pointer
