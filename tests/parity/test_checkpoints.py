@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ MILLIONS = {"tiny": 38.96, "small": 46.06, "base-plus": 80.85, "large": 224.45} 
 OFFICIAL = [name for name in VARIANTS if name != "nano"]
 
 
+@functools.lru_cache
 def on_meta(name: str) -> tuple[Any, Network]:
     """The official model and ours, all shapes and no numbers."""
     linspace = torch.linspace
