@@ -142,14 +142,16 @@ def _attend_by_rows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Ten
     """The same on a CPU, whose fused kernel wants e = d: plain products, a cache-sized block of rows at once."""
     q = q * q.shape[2] ** -0.5
     rows = max(BLOCK // k.shape[1], 16)
-    out = q.new_empty(*q.shape[:2], v.shape[2])
+    objects = []
     for i in range(q.shape[0]):
-        for start in range(0, q.shape[1], rows):
-            scores = q[i, start : start + rows] @ k[i].t()
+        blocks = []
+        for block in torch.split(q[i], rows):
+            scores = block @ k[i].t()
             if bias is not None:
                 scores += bias[i]
-            torch.mm(scores.softmax(dim=1), v[i], out=out[i, start : start + rows])
-    return out
+            blocks.append(scores.softmax(dim=1) @ v[i])
+        objects.append(torch.cat(blocks))
+    return torch.stack(objects)
 
 
 def _key_bias(valid: Tensor, token_shape: torch.Size, pieces: int) -> Tensor:
