@@ -25,7 +25,7 @@ CELL = 96  # side of a cut-out as kept, a margin of 4 pixels included
 MARGIN = 4
 PHOTO = (240, 320)  # height and width of a photo as kept
 HELD_OUT = 0.06  # share of the objects and of the photos
-UNCLEAR = ("kodak_",)  # photos whose licence is hearsay are never used
+UNUSED = ("kodak_", "skimage_")  # photos whose licence is hearsay; photos that the sample clips are made of
 SUFFIXES = {".webp", ".png", ".jpg", ".jpeg"}
 VERSION = 1
 
@@ -66,7 +66,7 @@ def load_assets(folder: Path, cache: Path, held_out: bool = False) -> Assets:
         SourceError: the folder has no cut-outs or no photos, or a picture cannot be read.
     """
     names = {part: _pictures(folder / part) for part in ("cutouts", "photos", "turns")}
-    names["photos"] = [path for path in names["photos"] if not path.name.startswith(UNCLEAR)]
+    names["photos"] = [path for path in names["photos"] if not path.name.startswith(UNUSED)]
     for part in ("cutouts", "photos"):
         if not names[part]:
             raise SourceError(f"assets {folder / part} hold no pictures; expected {', '.join(sorted(SUFFIXES))} files")

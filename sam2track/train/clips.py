@@ -107,7 +107,7 @@ def make_clips(assets: Assets, style: Style, count: int, seed: int) -> Clips:
     dice = Dice(seed, assets.photos.device)
     pan, zoom = _camera(dice, style, count)
     frames = _background(dice, assets, style, pan, zoom)
-    sprites, index = _sprites(dice, assets, style, count)
+    sprites = _sprites(dice, assets, style, count)
     motion = _motion(dice, style, count, pan, zoom)
     gain = dice.uniform(count, style.layers, 1, 3, 1, 1, low=0.75, high=1.25)
     grid = _grid(style.size, dice.device)
@@ -115,8 +115,7 @@ def make_clips(assets: Assets, style: Style, count: int, seed: int) -> Clips:
     most = torch.ones(count, style.frames, style.size, style.size, device=dice.device)  # largest share of each pixel
     labels = torch.zeros_like(most, dtype=torch.uint8)
     for layer in range(style.layers):
-        cells = torch.gather(sprites[:, layer], 1, index[:, layer, :, None, None, None].expand(-1, -1, 4, CELL, CELL))
-        warped = F.grid_sample(cells.flatten(0, 1), _sampling(grid, motion, layer), align_corners=False)
+        warped = F.grid_sample(sprites[:, layer].flatten(0, 1), _sampling(grid, motion, layer), align_corners=False)
         warped = warped.reshape(count, style.frames, *warped.shape[1:])
         alpha = warped[:, :, 3:]
         color = (warped[:, :, :3] / alpha.clamp_min(1e-3) * gain[:, layer]).clamp(0, 1)
@@ -153,8 +152,8 @@ def _background(dice: Dice, assets: Assets, style: Style, pan: Tensor, zoom: Ten
     return picture.reshape(count, style.frames, *picture.shape[1:])
 
 
-def _sprites(dice: Dice, assets: Assets, style: Style, count: int) -> tuple[Tensor, Tensor]:
-    """Premultiplied sprites ``[B, L, cells, 4, CELL, CELL]`` and the cell shown at each frame ``[B, L, T]``."""
+def _sprites(dice: Dice, assets: Assets, style: Style, count: int) -> Tensor:
+    """What each layer shows at each frame: premultiplied sprites ``[B, L, T, 4, CELL, CELL]``."""
     layers, cells = style.layers, assets.cells if assets.turns else 1
     turning = dice.chance(count, layers, of=0.25 if assets.turns else 0.0)
     still = dice.integer(count, layers, below=assets.stills)
@@ -163,18 +162,17 @@ def _sprites(dice: Dice, assets: Assets, style: Style, count: int) -> tuple[Tens
     twin = dice.chance(count, of=style.twins)
     first[:, -1] = torch.where(twin, first[:, 0], first[:, -1])  # of all the pairs, one is enough
     turning[:, -1] = torch.where(twin, turning[:, 0], turning[:, -1])
-    offset = torch.arange(cells, device=dice.device)
-    sprites = assets.sprites[first[..., None] + offset * turning[..., None]].float() / 255
+    pace = dice.uniform(count, layers, 1, low=-1.0, high=1.0)
+    steps = pace * torch.arange(style.frames, device=dice.device) + dice.integer(count, layers, 1, below=cells)
+    cell = (steps.round().long() % cells) * turning[..., None]
+    sprites = assets.sprites[first[..., None] + cell].float() / 255
     sprites = torch.cat([sprites[:, :, :, :3] * sprites[:, :, :, 3:], sprites[:, :, :, 3:]], dim=3)
 
     textured = dice.chance(count, layers, of=style.textured) & ~turning
     textured[:, [0, -1]] &= ~twin[:, None]
-    shapes = _textured_shapes(dice, assets, count * layers).reshape(count, layers, 1, 4, CELL, CELL)
-    sprites = torch.where(textured[:, :, None, None, None, None], shapes, sprites)
-
-    pace = dice.uniform(count, layers, 1, low=-1.0, high=1.0)
-    steps = pace * torch.arange(style.frames, device=dice.device) + dice.integer(count, layers, 1, below=cells)
-    return sprites, steps.round().long() % cells
+    shapes = _textured_shapes(dice, assets, int(textured.sum()))
+    sprites[textured] = shapes[:, None].expand(-1, style.frames, -1, -1, -1)
+    return sprites
 
 
 def _textured_shapes(dice: Dice, assets: Assets, count: int) -> Tensor:

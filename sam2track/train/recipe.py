@@ -65,7 +65,7 @@ def scaled(recipe: Recipe, factor: float) -> Recipe:
 
 
 _EASY = Style(size=128, frames=2, layers=3, extent=(0.3, 0.85), speed=0.1, twins=0.1, leaving=0.0, degrade=0.4)
-_PAIRS = Style(size=128, frames=2, layers=4, extent=(0.2, 0.8), speed=0.1, twins=0.3, leaving=0.1)
+_PAIRS = Style(size=128, frames=2, layers=4, extent=(0.2, 0.8), speed=0.1, twins=0.3, leaving=0.2)
 _CLIPS = Style(size=128, frames=4, layers=4, extent=(0.2, 0.8), speed=0.1, twins=0.3, leaving=0.2)
 _FULL = Style(size=256, frames=4, layers=4, extent=(0.15, 0.7), speed=0.08, twins=0.3, leaving=0.2)
 
@@ -74,9 +74,9 @@ RECIPES: dict[str, Recipe] = {
     "cpu": Recipe(
         stages=(
             Stage(steps=500, clips=8, style=_EASY, objects=2, memory=False, dense=1.0),
-            Stage(steps=1400, clips=8, style=_PAIRS, objects=2, dense=0.5),
-            Stage(steps=500, clips=4, style=_CLIPS, objects=3, rate=6e-4, dense=0.2),
-            Stage(steps=300, clips=2, style=_FULL, objects=3, rate=3e-4, dense=0.1),
+            Stage(steps=1700, clips=8, style=_PAIRS, objects=2, dense=0.5),
+            Stage(steps=600, clips=4, style=_CLIPS, objects=3, rate=6e-4, dense=0.2),
+            Stage(steps=450, clips=2, style=_FULL, objects=3, rate=3e-4, dense=0.1),
         ),
     ),
     # two steps of each kind, for tests
