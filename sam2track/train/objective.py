@@ -13,7 +13,7 @@ from sam2track.train.dense import DenseHeads
 from sam2track.train.losses import LossWeights, candidate_loss, mask_target
 from sam2track.train.prompts import draw_objects
 from sam2track.train.recipe import Stage
-from sam2track.train.rollout import PROMPT_KINDS, Rows, click_and_box, follow, frame_features, make_rows, start
+from sam2track.train.rollout import PROMPT_KINDS, Rows, Truth, click_and_box, follow, frame_features, make_rows, start
 
 
 def batch_loss(
@@ -52,10 +52,11 @@ def clip_loss(
     prompted = click_and_box(network, first, rows.masks[:, 0], dice)
     loss = 0.5 * _prompted_loss(prompted, rows, weights)
     kind = dice.integer(len(rows.clip), below=PROMPT_KINDS)
+    taught = dice.chance(len(rows.clip), of=stage.taught)
     memories = [start(network, first, rows.masks[:, 0], prompted, kind)]
     for frame in range(1, length):
         now = frame_features(features, rows.clip, frame, length)
-        candidates, memory = follow(network, now, memories)
+        candidates, memory = follow(network, now, memories, Truth(rows.masks[:, frame], taught))
         memories.append(memory)
         loss = loss + _row_mean(candidates, rows.masks[:, frame], rows.real, weights) / (length - 1)
     return loss

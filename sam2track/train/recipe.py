@@ -20,6 +20,7 @@ class Stage:
         memory: train tracking; without it, the frames of a clip are stills.
         rate: peak learning rate.
         dense: weight of the dense losses.
+        taught: share of objects whose memory is written from the truth rather than from the network's own masks.
     """
 
     steps: int
@@ -29,6 +30,7 @@ class Stage:
     memory: bool = True
     rate: float = 1e-3
     dense: float = 0.0
+    taught: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +68,17 @@ def scaled(recipe: Recipe, factor: float) -> Recipe:
 
 _EASY = Style(size=128, frames=2, layers=3, extent=(0.3, 0.85), speed=0.1, twins=0.1, leaving=0.0, degrade=0.4)
 _PAIRS = Style(size=128, frames=2, layers=4, extent=(0.2, 0.8), speed=0.1, twins=0.3, leaving=0.2)
-_CLIPS = Style(size=128, frames=4, layers=4, extent=(0.2, 0.8), speed=0.1, twins=0.3, leaving=0.2)
-_FULL = Style(size=256, frames=4, layers=4, extent=(0.15, 0.7), speed=0.08, twins=0.3, leaving=0.2)
+_CLIPS = Style(size=128, frames=4, layers=4, extent=(0.2, 0.8), speed=0.06, twins=0.3, leaving=0.25)
+_FULL = Style(size=256, frames=4, layers=4, extent=(0.15, 0.7), speed=0.06, twins=0.3, leaving=0.25)
 
 RECIPES: dict[str, Recipe] = {
     # for two CPU cores and an hour or two
     "cpu": Recipe(
         stages=(
             Stage(steps=500, clips=8, style=_EASY, objects=2, memory=False, dense=1.0),
-            Stage(steps=1700, clips=8, style=_PAIRS, objects=2, dense=0.5),
-            Stage(steps=600, clips=4, style=_CLIPS, objects=3, rate=6e-4, dense=0.2),
-            Stage(steps=450, clips=2, style=_FULL, objects=3, rate=3e-4, dense=0.1),
+            Stage(steps=900, clips=8, style=_PAIRS, objects=2, dense=0.5),
+            Stage(steps=1200, clips=5, style=_CLIPS, objects=3, rate=8e-4, dense=0.3, taught=0.7),
+            Stage(steps=400, clips=2, style=_FULL, objects=3, rate=3e-4, dense=0.1, taught=0.2),
         ),
     ),
     # two steps of each kind, for tests

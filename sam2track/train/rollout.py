@@ -17,6 +17,7 @@ from sam2track.train.prompts import draw_boxes, draw_clicks, labels_at
 POINTER_AGES = 15.0  # ages are divided by this (max_pointers - 1)
 RECENT = 6
 PROMPT_KINDS = 3  # mask, click, box
+SURE = 10.0  # object score of what is certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,19 @@ class Remembered:
 
     tokens: Tensor  # [R, M, m]
     pointer: Tensor  # [R, d]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the network is told of one frame while it is young.
+
+    Attributes:
+        masks: bool ``[R, S, S]``.
+        taught: rows whose memory is written from the truth, ``[R]``.
+    """
+
+    masks: Tensor
+    taught: Tensor
 
 
 def make_rows(labels: Tensor, objects: Tensor, real: Tensor) -> Rows:
@@ -143,14 +157,21 @@ def start(
     row = torch.arange(len(kind), device=kind.device)
     picked = torch.stack([each.float() for each in logits])[kind, row]
     pointer = torch.stack([each.float() for each in pointers])[kind, row]
-    score = torch.full((len(kind), 1), 10.0, device=kind.device)
+    score = torch.full((len(kind), 1), SURE, device=kind.device)
     return remember(network, features, picked, score, pointer, prompted=True)
 
 
-def follow(network: Network, features: ImageFeatures, memories: list[Remembered]) -> tuple[MaskCandidates, Remembered]:
-    """One tracked frame: propagate, choose, remember."""
+def follow(
+    network: Network, features: ImageFeatures, memories: list[Remembered], truth: Truth | None = None
+) -> tuple[MaskCandidates, Remembered]:
+    """One tracked frame: propagate, choose, remember what was seen, or the truth where the network is ``taught``."""
     candidates = propagate(network, features, memories)
     logits, pointer = best_alternative(candidates)
-    visible = candidates.object_score[:, :, None, None] > 0
-    seen = torch.where(visible, logits.float(), NO_OBJECT)
-    return candidates, remember(network, features, seen, candidates.object_score, pointer, prompted=False)
+    score = candidates.object_score.float()
+    seen = logits.float()
+    if truth is not None:
+        present = truth.masks.flatten(1).any(dim=1)[:, None]
+        score = torch.where(truth.taught[:, None], torch.where(present, SURE, -SURE), score)
+        seen = torch.where(truth.taught[:, None, None, None], mask_to_logits(truth.masks[:, None].float()), seen)
+    seen = torch.where(score[:, :, None, None] > 0, seen, NO_OBJECT)
+    return candidates, remember(network, features, seen, score, pointer, prompted=False)
