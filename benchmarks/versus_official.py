@@ -10,13 +10,13 @@ the table with ``--json FILE``. Needs the ``dev`` extra and ``sam2==1.1.0`` (``m
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import platform
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -114,18 +114,16 @@ def compare_time(size: int, frame_count: int, counts: list[int], rounds: int) ->
     return rows
 
 
-def peak_memory(side: str, frame_count: int, size: int) -> float:
+def peak_memory(side: str, frame_count: int, size: int, checkpoint: Path) -> float:
     """Peak resident MB of this process after tracking one object through ``frame_count`` frames."""
-    predictor = oracle.build_official(MODEL, size, seed=1)
     clip = oracle.moving_texture(20, size, seed=2)
     if side == "official":  # its loader holds the whole clip as one tensor
-        masks = run_official(predictor, clip.repeat(frame_count // 20, 1, 1, 1), 1)
-        for _ in masks:
+        predictor = oracle.construct(MODEL, size)
+        predictor.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
+        for _ in run_official(predictor, clip.repeat(frame_count // 20, 1, 1, 1), 1):
             pass
     else:
-        tracker = ours(predictor, size)
-        del predictor
-        gc.collect()
+        tracker = st.Tracker.load(MODEL, weights=str(checkpoint), image_size=size, device="cpu")
         pixels = np.zeros((*VIDEO, 3), np.uint8)
         for index in range(frame_count):
             frame = st.Frame(pixels, index, Fraction(index, 30))
@@ -137,14 +135,20 @@ def peak_memory(side: str, frame_count: int, size: int) -> float:
 def compare_memory(size: int) -> list[dict[str, float]]:
     """Peak memory of both at 100 and 400 frames, each in a process of its own."""
     rows = []
-    for frame_count in (100, 400):
-        row: dict[str, float] = {"frames": frame_count}
-        for side in ("official", "ours"):
-            command = [sys.executable, "-m", "benchmarks.versus_official", "--peak", side, str(frame_count)]
-            done = subprocess.run([*command, "--size", str(size)], check=True, capture_output=True, text=True)
-            row[side] = float(done.stdout.split()[-1])
-        rows.append(row)
-        print(f"{frame_count} frames: official {row['official']:.0f} MB, ours {row['ours']:.0f} MB peak", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "model.pt"
+        torch.save({"model": oracle.build_official(MODEL, size, seed=1).state_dict()}, checkpoint)
+        for frame_count in (100, 400):
+            row: dict[str, float] = {"frames": frame_count}
+            for side in ("official", "ours"):
+                command = [sys.executable, "-m", "benchmarks.versus_official", "--size", str(size)]
+                command += ["--peak", side, str(frame_count), str(checkpoint)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                row[side] = float(done.stdout.split()[-1])
+            rows.append(row)
+            print(
+                f"{frame_count} frames: official {row['official']:.0f} MB, ours {row['ours']:.0f} MB peak", flush=True
+            )
     return rows
 
 
@@ -157,13 +161,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--memory", action="store_true", help="compare peak memory instead of time")
-    parser.add_argument("--peak", nargs=2, metavar=("SIDE", "FRAMES"), help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="write the rows here as JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with oracle.quiet(), torch.inference_mode():
         if args.peak:
-            print(peak_memory(args.peak[0], int(args.peak[1]), args.size))
+            print(peak_memory(args.peak[0], int(args.peak[1]), args.size, Path(args.peak[2])))
             return
         machine = f"{platform.machine()}, {args.threads} threads, torch {torch.__version__}, fp32"
         print(f"{MODEL} on the CPU ({machine})")
