@@ -75,10 +75,14 @@ def main() -> None:
                 print(f"frame {frame.index:5d}: {samples[frame.index]:7.1f} MB", flush=True)
         rate = run.throughput
     after = [mb for index, mb in samples.items() if index >= WARM_UP]
-    growth = after[-1] - after[0]
-    print(f"{args.model}, {args.objects} objects: {rate:.1f} frames/s, grew by {growth:.1f} MB after frame {WARM_UP}")
+    end, peak = after[-1] - after[0], max(after) - after[0]
+    print(
+        f"{args.model}, {args.objects} objects, {rate:.1f} frames/s; since frame {WARM_UP}: "
+        f"{end:+.1f} MB at the end, {peak:+.1f} MB at most"
+    )
     if args.json:
-        args.json.write_text(json.dumps({"samples": samples, "growth_mb": growth, "frames_per_second": rate}) + "\n")
+        report = {"samples": samples, "end_mb": end, "peak_mb": peak, "frames_per_second": rate}
+        args.json.write_text(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":
