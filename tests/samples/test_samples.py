@@ -24,6 +24,11 @@ def run(name, *arguments, monkeypatch):
     runpy.run_path(str(SAMPLES / f"{name}.py"), run_name="__main__")
 
 
+def blocks(image):
+    """Means of 8 x 8 pixels."""
+    return image.reshape(45, 8, 80, 8, 3).mean(axis=(1, 3))
+
+
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
     """The first frames of every scene, rendered now."""
@@ -40,8 +45,8 @@ def test_committed_clips_are_what_the_script_makes(name, short):
     assert clip.stat().st_size < 1_000_000
     with st.open_source(clip) as video, st.open_source(short / clip.name) as again:
         assert (video.width, video.height, video.rate) == (640, 360, Fraction(30000, 1001))
-        for frame, other in zip(video, again, strict=False):  # the codec may differ a little between its versions
-            assert np.abs(frame.image.astype(int) - other.image).mean() < 3
+        for frame, other in zip(video, again, strict=False):  # the codec spends its bits otherwise on a shorter clip
+            assert np.abs(blocks(frame.image) - blocks(other.image)).mean() < 2
     truth = list(st.read_masklets(SAMPLES / f"{name}.masklets.jsonl"))
     assert len(truth) == 100
     for result, other in zip(truth, st.read_masklets(short / f"{name}.masklets.jsonl"), strict=False):
@@ -102,13 +107,13 @@ def test_track_live_with_a_click_in_the_window(short, monkeypatch):
             shown.append("left")
 
         def show(self, frame):
-            shown.append(frame)
+            shown.append(frame.index)
             self.closed = len(shown) == 4
             return {1: st.Prompt(points=[(110, 222)])} if len(shown) == 1 else {}
 
     monkeypatch.setattr(st, "Window", Window)
     run("track_live", short / "ball.mp4", monkeypatch=monkeypatch)
-    assert [getattr(each, "index", each) for each in shown] == [0, 1, 2, 3, "left"]
+    assert shown == [0, 1, 2, 3, "left"]
 
 
 def test_render_masklets(short, tmp_path, monkeypatch):
