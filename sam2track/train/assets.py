@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,10 +149,3 @@ def _is_held_out(path: Path) -> bool:
     """Decided by the object's name alone, so that all its files agree and new files change nothing."""
     name = _SOURCE.sub("", _VIEW.sub("", path.stem))
     return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) < HELD_OUT * 2**32
-
-
-def object_names(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Each asset's file name and whether it is held out, for a record of what a model was trained on."""
-    for part in ("cutouts", "photos", "turns"):
-        for path in _pictures(folder / part):
-            yield f"{part}/{path.name}", _is_held_out(path)

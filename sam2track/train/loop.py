@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from sam2track.errors import ConfigError
+from sam2track.errors import ConfigError, Sam2TrackError
 from sam2track.network import weights as checkpoints
 from sam2track.network.variants import VARIANTS, Network
 from sam2track.train.assets import Assets
@@ -142,16 +141,16 @@ class Trainer:
         kind = torch.device(self.run.device).type
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.run.precision == "bf16"):
             loss = batch_loss(self.network, self.heads, clips, stage, self.run.recipe.losses, dice)
+        if not torch.isfinite(loss):
+            raise Sam2TrackError(f"loss is {float(loss)} at step {self.step}; resume with a lower rate or another seed")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._parameters(), self.run.recipe.clip_norm)
         self.optimiser.step()
-        self._average(loss)
+        self._average()
         return float(loss.detach())
 
-    def _average(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {float(loss)} at step {self.step}; lower the rate")
+    def _average(self) -> None:
         if self.step % AVERAGE_EVERY:
             return
         decay = min(self.run.recipe.ema, (1 + self.step) / (10 + self.step)) ** AVERAGE_EVERY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sam2track.train.clips import Style
 from sam2track.train.losses import LossWeights
@@ -60,8 +60,6 @@ class Recipe:
 
 def scaled(recipe: Recipe, factor: float) -> Recipe:
     """The same recipe with ``factor`` times as many steps in every stage."""
-    from dataclasses import replace
-
     stages = tuple(replace(stage, steps=max(1, round(stage.steps * factor))) for stage in recipe.stages)
     return replace(recipe, stages=stages)
 
@@ -78,7 +76,7 @@ RECIPES: dict[str, Recipe] = {
             Stage(steps=500, clips=8, style=_EASY, objects=2, memory=False, dense=1.0),
             Stage(steps=900, clips=8, style=_PAIRS, objects=2, dense=0.5),
             Stage(steps=1000, clips=5, style=_CLIPS, objects=3, rate=8e-4, dense=0.3, taught=0.7),
-            Stage(steps=650, clips=3, style=_FULL, objects=3, rate=5e-4, dense=0.1, taught=0.3),
+            Stage(steps=1000, clips=3, style=_FULL, objects=3, rate=5e-4, dense=0.1, taught=0.3),
         ),
     ),
     # two steps of each kind, for tests
