@@ -35,7 +35,7 @@ def main(name: str = DEFAULT, out: Path = Path("out")) -> dict[int, float]:
         st.MaskletWriter(masklets, source=video, model=tracker.name) as lines,
         st.VideoWriter(overlay, like=video) as picture,
     ):
-        run = st.track(video, tracker, {0: first_clicks(SAMPLES / f"{name}.toml")})
+        run = st.track(video, tracker, {0: first_boxes(SAMPLES / f"{name}.toml")})
         for (frame, result), true in zip(run, st.read_masklets(truth), strict=True):
             lines.write(result)
             picture.write(st.overlay(frame, result))
@@ -48,10 +48,10 @@ def main(name: str = DEFAULT, out: Path = Path("out")) -> dict[int, float]:
     return means
 
 
-def first_clicks(path: Path) -> dict[int, st.Prompt]:
+def first_boxes(path: Path) -> dict[int, st.Prompt]:
     """The prompts of the first frame."""
     entries = tomllib.loads(path.read_text())["prompts"]
-    return {entry["object"]: st.Prompt(points=entry["points"]) for entry in entries}
+    return {entry["object"]: st.Prompt(box=entry["box"]) for entry in entries}
 
 
 def report(means: dict[int, float], rate: float) -> None:

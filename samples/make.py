@@ -37,7 +37,7 @@ def main(folder: Path = HERE) -> None:
 
 
 def render(name: str, scene: Scene, folder: Path, count: int = COUNT) -> None:
-    """Write the first ``count`` frames of a scene, their masks, and a click on each object of the first frame."""
+    """Write the first ``count`` frames of a scene, their masks, and a box around each object of the first frame."""
     rng = np.random.default_rng(0)
     clip = folder / f"{name}.mp4"
     with (
@@ -63,10 +63,9 @@ def truth(mask: np.ndarray) -> st.Prediction:
 
 
 def prompt(object_id: int, mask: np.ndarray) -> str:
-    """A click at the pixel deepest inside ``mask``, as a table of a prompts file."""
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    y, x = np.unravel_index(depth.argmax(), depth.shape)
-    return f"[[prompts]]\nobject = {object_id}\npoints = [[{x}, {y}]]\n"
+    """A box around ``mask``, as a table of a prompts file."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return f"[[prompts]]\nobject = {object_id}\nbox = [{x}, {y}, {x + width}, {y + height}]\n"
 
 
 def ball() -> Scene:
