@@ -7,7 +7,7 @@ so that part runs once for all of them. And since the rows of a softmax sum to o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -61,9 +61,30 @@ class MemoryAttention(nn.Module):
         memory, key = self._memory(tokens, slot, pointer, age)
         bias = None if valid is None else _key_bias(valid, tokens.shape, memory.shape[1] - tokens[0, :, :, 0].numel())
         x = s16.flatten(2).transpose(1, 2) + 0.1 * self.image_position
-        for layer in self.layers:
-            x = layer(x, memory, key, tokens.shape[1], (self.cosine, self.sine), bias)
-        return self.norm(x).transpose(1, 2).reshape(-1, *s16.shape[1:])  # type: ignore[no-any-return]
+        x = self._stack[0].look_around(x, (self.cosine, self.sine))
+        b, slots = tokens.shape[:2]
+        if not _plain_cpu(x):
+            fused = self._read(x, memory, key, bias, slots)
+        else:  # a CPU gains nothing from a batch, and small temporaries suit its caches and its allocator
+            biases = [None] * b if bias is None else torch.split(bias, 1)
+            rows = zip(
+                torch.split(x.expand(b, -1, -1), 1), torch.split(memory, 1), torch.split(key, 1), biases, strict=True
+            )
+            fused = torch.cat([self._read(*row, slots) for row in rows])
+        return fused.transpose(1, 2).reshape(-1, *s16.shape[1:])
+
+    @property
+    def _stack(self) -> list[MemoryLayer]:
+        return cast(list[MemoryLayer], list(self.layers))
+
+    def _read(self, x: Tensor, memory: Tensor, key: Tensor, bias: Tensor | None, slots: int) -> Tensor:
+        """The rest of the layers: from the first cross-attention on, everything depends on the object."""
+        table = self.cosine, self.sine
+        for i, layer in enumerate(self._stack):
+            if i:
+                x = layer.look_around(x, table)
+            x = layer.look_back(x, memory, key, slots, table, bias)
+        return self.norm(x)  # type: ignore[no-any-return]
 
     def _memory(self, tokens: Tensor, slot: Tensor, pointer: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """Values and keys, both [B, N * M + K * d / m, m]: a pointer counts as d / m tokens."""
@@ -93,18 +114,18 @@ class MemoryLayer(nn.Module):
         self.linear1 = nn.Linear(width, hidden)
         self.linear2 = nn.Linear(hidden, width)
 
-    def forward(
+    def look_around(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+        """Self-attention of ``x`` [1 or B, M, d]."""
+        p, y = self.self_attention, self.norm1(x)
+        q, k, v = rotate(p.q_proj(y), *table), rotate(p.k_proj(y), *table), p.v_proj(y)
+        return x + p.out_proj(attend(q, k, v, None))  # type: ignore[no-any-return]
+
+    def look_back(
         self, x: Tensor, memory: Tensor, key: Tensor, slots: int, table: tuple[Tensor, Tensor], bias: Tensor | None
     ) -> Tensor:
-        """``x`` [1 or B, M, d] -> [B, M, d]."""
-        x = x + self._attend_self(self.norm1(x), table)
+        """Cross-attention to memory, then the feed-forward: ``x`` [1 or B, M, d] -> [B, M, d]."""
         x = x + self._attend_memory(self.norm2(x), memory, key, slots, table, bias)
         return x + self.linear2(F.relu(self.linear1(self.norm3(x))))  # type: ignore[no-any-return]
-
-    def _attend_self(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-        p = self.self_attention
-        q, k, v = rotate(p.q_proj(x), *table), rotate(p.k_proj(x), *table), p.v_proj(x)
-        return p.out_proj(attend(q, k, v, None))  # type: ignore[no-any-return]
 
     def _attend_memory(
         self, x: Tensor, memory: Tensor, key: Tensor, slots: int, table: tuple[Tensor, Tensor], bias: Tensor | None
@@ -132,10 +153,15 @@ class Projections(nn.Module):
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Single-head attention of ``q`` [B, M, d] over ``k`` [B, L, d] and ``v`` [B, L, e]; ``bias`` [B, 1, L]."""
-    if q.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if _plain_cpu(q):
         return _attend_by_rows(q, k, v, bias)
     mask = None if bias is None else bias[:, None]
     return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], attn_mask=mask)[:, 0]
+
+
+def _plain_cpu(x: Tensor) -> bool:
+    """Whether ``x`` is in plain inference on a CPU: neither trained, nor compiled, nor exported."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def _attend_by_rows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
