@@ -250,7 +250,7 @@ def test_ctrl_c_finishes_the_files_and_exits_with_130(place, command):
     assert process.returncode == 130, err
     report = json.loads(out)
     assert report["interrupted"] is True
-    assert 5 <= report["frames"] < 600
+    assert 4 <= report["frames"] < 600  # the fifth may have been written and not yet counted
     assert len(list(st.read_masklets(place / "m.jsonl"))) in (report["frames"], report["frames"] + 1)
     assert len(times(place / "o.mp4")) in (report["frames"], report["frames"] + 1)
     assert files(place) == {"clip.mp4", "long.mp4", "m.jsonl", "o.mp4"}
