@@ -67,7 +67,8 @@ def scaled(recipe: Recipe, factor: float) -> Recipe:
 _EASY = Style(size=128, frames=2, layers=3, extent=(0.3, 0.85), speed=0.1, twins=0.1, leaving=0.0, degrade=0.4)
 _PAIRS = Style(size=128, frames=2, layers=4, extent=(0.2, 0.8), speed=0.1, twins=0.3, leaving=0.2)
 _CLIPS = Style(size=128, frames=4, layers=4, extent=(0.2, 0.8), speed=0.06, twins=0.3, leaving=0.25)
-_FULL = Style(size=192, frames=4, layers=4, extent=(0.15, 0.75), speed=0.05, textured=0.4, twins=0.3, leaving=0.25)
+_LARGER = Style(size=192, frames=4, layers=4, extent=(0.15, 0.75), speed=0.05, textured=0.4, twins=0.3, leaving=0.25)
+_FULL = Style(size=256, frames=5, layers=4, extent=(0.12, 0.75), speed=0.04, textured=0.4, twins=0.3, leaving=0.25)
 
 RECIPES: dict[str, Recipe] = {
     # for two CPU cores and an hour or two
@@ -76,7 +77,8 @@ RECIPES: dict[str, Recipe] = {
             Stage(steps=500, clips=8, style=_EASY, objects=2, memory=False, dense=1.0),
             Stage(steps=900, clips=8, style=_PAIRS, objects=2, dense=0.5),
             Stage(steps=1000, clips=5, style=_CLIPS, objects=3, rate=8e-4, dense=0.3, taught=0.7),
-            Stage(steps=1000, clips=3, style=_FULL, objects=3, rate=5e-4, dense=0.1, taught=0.3),
+            Stage(steps=600, clips=3, style=_LARGER, objects=3, rate=5e-4, dense=0.1, taught=0.3),
+            Stage(steps=440, clips=2, style=_FULL, objects=3, rate=3e-4, dense=0.1, taught=0.15),
         ),
     ),
     # two steps of each kind, for tests
