@@ -1,9 +1,9 @@
 """Render the sample clips: ``python samples/make.py`` writes NAME.mp4, NAME.masklets.jsonl and NAME.toml here.
 
 Each clip is a scene in which every mask is known exactly: ``ball`` (rolls, turns, is hidden by a post, leaves
-and comes back, while the camera follows), ``koi`` (three fish that bend, and cross although they look alike)
-and ``coffee`` (a camera move over a photograph, and a card that slides across it). Pictures come from
-scikit-image; see README.md for their authors.
+and comes back, while the camera follows), ``koi`` (three fish that bend, and cross although they look alike),
+``goldfish`` (one of them, an easy clip) and ``coffee`` (a camera move over a photograph, and a card that slides
+across it). Pictures come from scikit-image; see README.md for their authors.
 """
 
 from __future__ import annotations
@@ -111,7 +111,13 @@ def sphere(cx: float, cy: float, radius: float, roll: float, tilt: float) -> tup
     return colors * light[..., None] + 0.5 * gloss[..., None], soft(radius * (1 - np.hypot(u, v)), 1)
 
 
-def koi() -> Scene:
+def goldfish() -> Scene:
+    """The golden one of the koi, alone; object 1. An easy clip."""
+    for picture, shares in koi((3,)):
+        yield picture, {1: shares[3]}
+
+
+def koi(swimming: tuple[int, ...] = (3, 1, 2)) -> Scene:
     """Three koi over gravel under moving light; objects 1 and 2 look alike, object 3 is golden."""
     bed = tint(skimage.data.gravel(), (0.05, 0.16, 0.16), (0.42, 0.60, 0.52))
     marks = cv2.GaussianBlur(np.random.default_rng(4).normal(size=(256, 256)).astype(np.float32), (0, 0), 13)
@@ -134,7 +140,8 @@ def koi() -> Scene:
             2: (520 - 112 * seconds, 250 - 45 * seconds, math.pi + 0.35, 86),
         }
         shares: dict[int, Picture] = {}
-        for i, (x, y, heading, length) in poses.items():
+        for i in swimming:
+            x, y, heading, length = poses[i]
             color, alpha = fish(x, y, heading, length, 7.5 * seconds + 2 * i, *skins[i])
             shadow = fish(x + 9, y + 14, heading, length, 7.5 * seconds + 2 * i, *skins[i])[1]
             picture = picture * (1 - 0.35 * cv2.GaussianBlur(shadow, (0, 0), 5))[..., None]
@@ -228,7 +235,7 @@ def soft(inside: Picture, width: float) -> Picture:
     return np.clip(inside / width + 0.5, 0, 1).astype(np.float32)
 
 
-SCENES: dict[str, Callable[[], Scene]] = {"ball": ball, "koi": koi, "coffee": coffee}
+SCENES: dict[str, Callable[[], Scene]] = {"goldfish": goldfish, "ball": ball, "koi": koi, "coffee": coffee}
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)

@@ -39,7 +39,7 @@ def short(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["ball", "koi", "coffee"])
+@pytest.mark.parametrize("name", ["goldfish", "ball", "koi", "coffee"])
 def test_committed_clips_are_what_the_script_makes(name, short):
     clip = SAMPLES / f"{name}.mp4"
     assert clip.stat().st_size < 1_000_000
@@ -54,7 +54,7 @@ def test_committed_clips_are_what_the_script_makes(name, short):
             assert np.count_nonzero(prediction.mask ^ other.objects[i].mask) < 20
 
 
-@pytest.mark.parametrize("name", ["ball", "koi", "coffee"])
+@pytest.mark.parametrize("name", ["goldfish", "ball", "koi", "coffee"])
 def test_committed_prompts_are_boxes_around_their_objects(name):
     first = next(iter(st.read_masklets(SAMPLES / f"{name}.masklets.jsonl")))
     entries = tomllib.loads((SAMPLES / f"{name}.toml").read_text())["prompts"]
@@ -127,15 +127,15 @@ def test_render_masklets(short, tmp_path, monkeypatch):
 def test_demo_reports_what_it_measured(short, tmp_path, capsys):
     demo = load("demo")
     demo["main"].__globals__["SAMPLES"] = short
-    means = demo["main"]("coffee", tmp_path)
-    assert set(means) == {1, 2}
-    assert all(0 <= mean <= 1 for mean in means.values())
+    means = demo["main"]("goldfish", tmp_path)
+    assert set(means) == {1}
+    assert means[1] > 0.6, "the bundled model follows its object"
     printed = capsys.readouterr().out
     assert f"IoU with the truth {means[1]:.3f}" in printed
-    assert str(tmp_path / "coffee_overlay.mp4") in printed
-    assert len(list(st.read_masklets(tmp_path / "coffee.masklets.jsonl"))) == SHORT
+    assert str(tmp_path / "goldfish_overlay.mp4") in printed
+    assert len(list(st.read_masklets(tmp_path / "goldfish.masklets.jsonl"))) == SHORT
 
 
 def test_demo_of_an_unknown_clip_names_the_known_ones(tmp_path):
-    with pytest.raises(SystemExit, match="'dog' does not exist; expected one of ball, coffee, koi"):
+    with pytest.raises(SystemExit, match="'dog' does not exist; expected one of ball, coffee, goldfish, koi"):
         load("demo")["main"]("dog", tmp_path)
