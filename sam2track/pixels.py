@@ -32,7 +32,8 @@ def to_tensor(image: Image, size: int) -> Tensor:
 
     The aspect ratio is not kept, as in SAM 2. The resize rounds to 8 bits, as PIL's does.
     """
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    image = np.require(image, requirements=("C", "W"))  # torch shares only what may be written to
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
     if image.shape[:2] != (size, size):
         pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(_SCALE).add_(_SHIFT)
@@ -51,7 +52,7 @@ def to_points(prompt: Prompt, height: int, width: int, size: int) -> tuple[list[
 
 def to_mask_prompt(mask: Mask, size: int) -> Tensor:
     """Bool ``[H, W]`` -> fp32 0 or 1 ``[1, 1, size, size]``, resized with antialias and cut at one half."""
-    pixels = torch.from_numpy(np.ascontiguousarray(mask)).to(torch.float32)[None, None]
+    pixels = torch.from_numpy(np.require(mask, requirements=("C", "W"))).to(torch.float32)[None, None]
     if mask.shape == (size, size):
         return pixels
     return (F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False) >= 0.5).float()

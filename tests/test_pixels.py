@@ -17,6 +17,13 @@ def test_image_is_resized_and_normalised():
     assert tensor[0, 0, 5, 3].item() == pytest.approx(-pixels.MEAN[0] / pixels.STD[0], abs=1e-5)
 
 
+def test_read_only_pictures_and_masks_are_fine():
+    image, mask = np.full((40, 40, 3), 9, np.uint8), np.ones((40, 40), bool)
+    image.flags.writeable = mask.flags.writeable = False
+    assert pixels.to_tensor(image, 64).shape == (1, 3, 64, 64)
+    assert pixels.to_mask_prompt(mask, 64).all()
+
+
 def test_a_box_leads_its_points_in_model_pixels():
     points, labels = pixels.to_points(Prompt(points=[(80, 45)], labels=[0], box=(0, 9, 160, 90)), 90, 160, 64)
     assert points == [(0, 6.4), (64, 64), (32, 32)]
