@@ -27,7 +27,7 @@ $(VENV)/.runtime: $(BIN)/python pyproject.toml constraints.txt
 # The official package is the oracle of tests/parity. It has no wheel and asks for torchvision,
 # hence its own line; without build isolation it is built against the torch already here.
 $(VENV)/.dev: $(VENV)/.runtime
-	$(PIP) install -c constraints.txt -e ".[dev,train]"
+	$(PIP) install -c constraints.txt -e ".[dev,train,export,npu]"
 	SAM2_BUILD_CUDA=0 $(PIP) install -c constraints.txt --no-deps --no-build-isolation sam2==1.1.0
 	touch $@
 
