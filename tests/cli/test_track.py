@@ -1,0 +1,155 @@
+import json
+
+import pytest
+
+import sam2track as st
+from sam2track import backends
+from sam2track.backends import fake
+from tests.cli.outputs import files, times
+from tests.clips import NTSC
+
+COMPONENTS = ("image_encoder", "prompt_encoder", "memory_attention", "mask_decoder", "memory_encoder")
+STAGES = {"decode", "preprocess", "image_encoder", "memory_attention", "mask_decoder", "memory_encoder"}
+
+
+def test_track_writes_masklets_and_an_overlay_named_after_the_clip(place, run):
+    code, out, err = run("track", "clip.mp4", "--point", "28,32")
+    assert code == 0
+    assert "12 frames of clip.mp4" in out
+    assert "object 1: visible on 9 frames" in out
+    assert "nano" in err  # says which model this is, and names better ones
+    assert "sam2.1-tiny" in err
+    assert files(place) == {"clip.mp4", "clip.jsonl", "clip_overlay.mp4"}
+    reader = st.read_masklets("clip.jsonl")
+    results = list(reader)
+    assert (reader.header.source, reader.header.model, reader.header.rate) == ("clip.mp4", "nano", NTSC)
+    assert [result.objects[1].visible for result in results] == [not 6 <= i < 9 for i in range(12)]
+    x0, y0, x1, y1 = results[2].objects[1].box
+    assert abs(x0 - 20) < 4
+    assert abs(x1 - 44) < 4
+    assert abs(y0 - 20) < 4
+    assert abs(y1 - 44) < 4
+    assert times("clip_overlay.mp4") == [index / NTSC for index in range(12)]
+
+
+def test_track_writes_only_what_is_asked_for(place, run):
+    code, out, _ = run("track", "clip.mp4", "--point", "28,32", "--masklets", "only.jsonl", "--quiet")
+    assert (code, out) == (0, "")
+    assert files(place) == {"clip.mp4", "only.jsonl"}
+
+
+def test_track_reports_in_json(place, run):
+    code, out, err = run(
+        "track", "clip.mp4", "--box", "2:16,20,40,44", "--point", "3:28,32@4", "--json", "--model", "nano"
+    )
+    assert code == 0
+    assert err == ""
+    report = json.loads(out)
+    assert report["frames"] == 12
+    assert report["objects"] == {"2": {"visible_frames": 9}, "3": {"visible_frames": 5}}
+    assert report["outputs"] == {"masklets": "clip.jsonl", "overlay": "clip_overlay.mp4"}
+    assert set(report["stages"]) == STAGES | {"postprocess", "render", "write"}
+    assert report["stages"]["write"]["count"] == 12
+    assert report["placement"] == dict.fromkeys(COMPONENTS, "fake:cpu:fp32")
+    assert report["interrupted"] is False
+    assert report["fps"] > 0
+
+
+def test_track_part_of_a_clip(place, run):
+    code, _, _ = run("track", "clip.mp4", "--point", "36,32", "--start", "4", "--frames", "5", "--quiet")
+    assert code == 0
+    results = list(st.read_masklets("clip.jsonl"))
+    assert [result.index for result in results] == [4, 5, 6, 7, 8]
+    assert results[0].objects[1].visible  # a prompt without a frame is for the first one tracked
+    assert results[0].time == 4 / NTSC  # masklets keep the clip's own times
+    assert times("clip_overlay.mp4") == [index / NTSC for index in range(5)]
+
+
+def test_track_shows_the_stages_when_asked(place, run):
+    _, out, _ = run("track", "clip.mp4", "--point", "28,32", "--timings")
+    for word in (*STAGES, "median ms", "p99 ms"):
+        assert word in out
+
+
+def test_settings_reach_the_backend(place, run, monkeypatch):
+    seen = []
+
+    def load(config):
+        seen.append(config)
+        return fake.components(config.image_size)
+
+    monkeypatch.setattr(backends, "load", load)
+    place.joinpath("mine.toml").write_text("image_size = 96\n[memory]\nrecent = 2\n")
+    flags = "--image-size 64 --set memory.pointers=3 --set tracking.visible_above=0.5 --model sam2.1-tiny"
+    flags += " --pin mask_decoder=torch:cpu:fp32 --device cuda:1 --weights w.pt"
+    assert run("track", "clip.mp4", "--point", "28,32", "--config", "mine.toml", *flags.split())[0] == 0
+    (config,) = seen
+    assert (config.model, config.weights, config.image_size) == ("sam2.1-tiny", "w.pt", 64)
+    assert (config.memory.recent, config.memory.pointers, config.tracking.visible_above) == (2, 3, 0.5)
+    assert str(config.components.pin("mask_decoder")) == "torch:cpu:fp32"
+    assert str(config.components.pin("image_encoder")) == "torch:cuda:1:auto"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["clip.mp4"], 2, ["no prompt", "--point", "--prompts"]),
+        (["missing.mp4", "--point", "1,1"], 1, ["missing.mp4", "does not exist"]),
+        (["clip.mp4", "--point", "999,1"], 2, ["(999, 1)", "96x64"]),
+        (["clip.mp4", "--point", "1,1@400"], 2, ["frame 400", "12 frames"]),
+        (["clip.mp4", "--point", "1"], 2, ["--point '1'"]),
+        (["clip.mp4", "--point", "1,1", "--set", "memory.recnt=3"], 2, ["memory.recnt", "did you mean 'recent'"]),
+        (["clip.mp4", "--point", "1,1", "--set", "memory.recent"], 2, ["--set 'memory.recent'", "memory.recent=4"]),
+        (["clip.mp4", "--point", "1,1", "--pin", "mask_decoder=tensorrt"], 2, ["'tensorrt'", "torch"]),
+        (["clip.mp4", "--point", "1,1", "--config", "missing.toml"], 2, ["missing.toml", "cannot be read"]),
+        (["clip.mp4", "--point", "1,1", "--model", "sam3"], 2, ["'sam3'", "nano"]),
+        (["clip.mp4", "--point", "1,1", "--overlay", "no/x.mp4"], 2, ["folder no", "make it first"]),
+        (["clip.mp4", "--point", "1,1", "--overlay", "clip.mp4", "--force"], 2, ["clip.mp4 is an input"]),
+        (["clip.mp4", "--point", "1,1", "--overlay", "./clip.mp4", "--force"], 2, ["clip.mp4 is an input"]),
+        (["clip.mp4", "--point", "1,1", "--overlay", "x", "--masklets", "x"], 2, ["both x"]),
+        (["clip.mp4", "--point", "1,1", "--overlay", "."], 2, ["is a folder"]),
+        (["clip.mp4", "--point", "1,1", "--overlay", "x.abc"], 1, ["x.abc", ".mp4"]),
+        (["clip.mp4", "--point", "1,1", "--start", "12"], 2, ["--start 12", "12 frames"]),
+        (["clip.mp4", "--point", "1,1", "--start", "-1"], 2, ["--start"]),
+        (["clip.mp4", "--point", "1,1@2", "--start", "5"], 2, ["frame 2", "frames 5 on"]),
+        (["clip.mp4", "--point", "1,1", "--wrong"], 2, ["--wrong", "track --help"]),
+        ([], 2, ["CLIP", "track --help"]),
+    ],
+)
+def test_wrong_use_of_track_is_one_line_and_leaves_nothing(place, fails, arguments, code, words):
+    found, message = fails("track", *arguments)
+    assert found == code
+    for word in words:
+        assert word in message
+    assert files(place) == {"clip.mp4"}
+
+
+def test_nothing_is_overwritten_without_force(place, run, fails):
+    place.joinpath("clip.jsonl").write_text("mine")
+    code, message = fails("track", "clip.mp4", "--point", "28,32")
+    assert (code, "--force" in message, "clip.jsonl exists" in message) == (2, True, True)
+    assert place.joinpath("clip.jsonl").read_text() == "mine"
+    assert run("track", "clip.mp4", "--point", "28,32", "--force")[0] == 0
+    assert len(list(st.read_masklets("clip.jsonl"))) == 12
+
+
+def test_a_failure_on_the_way_keeps_the_masklets_aside_and_says_so(place, run, monkeypatch):
+    original = st.Tracker.step
+
+    def step(self, frame, prompts=()):
+        result = original(self, frame, dict(prompts))
+        if result.index == 5:
+            raise RuntimeError("lost the device")
+        return result
+
+    monkeypatch.setattr(st.Tracker, "step", step)
+    place.joinpath("clip.jsonl").write_text("earlier")
+    code, out, err = run("track", "clip.mp4", "--point", "28,32", "--force")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-2:] == [
+        "the 5 frames before the error are in clip.jsonl.partial",
+        "sam2track: unexpected RuntimeError: lost the device; --debug shows where",
+    ]
+    assert place.joinpath("clip.jsonl").read_text() == "earlier"
+    assert len(list(st.read_masklets("clip.jsonl.partial"))) == 5
+    assert files(place) == {"clip.mp4", "clip.jsonl", "clip.jsonl.partial"}
