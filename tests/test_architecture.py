@@ -15,7 +15,7 @@ LEVELS = [
     {"network", "video", "masks", "pixels", "render", "window", "hub"},
     {"backends"},
     {"memory", "steps"},
-    {"tracker", "engine", "channel", "schedule", "train"},
+    {"tracker", "engine", "channel", "schedule", "drift", "train"},
     {"cli"},
 ]
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

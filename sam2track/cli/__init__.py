@@ -18,6 +18,7 @@ import typer
 
 from sam2track.cli.bench import bench
 from sam2track.cli.doctor import doctor
+from sam2track.cli.drift import drift
 from sam2track.cli.live import live
 from sam2track.cli.models import models
 from sam2track.cli.options import UsageError
@@ -45,6 +46,7 @@ app.command()(render)
 app.add_typer(models, name="models")
 app.command()(doctor)
 app.command()(bench)
+app.command()(drift)
 
 
 def _version(wanted: bool) -> None:
