@@ -12,7 +12,7 @@ import sam2track
 PACKAGE = Path(sam2track.__file__).parent
 LEVELS = [
     {"data", "errors", "contracts", "config", "timing"},
-    {"network", "video", "masks", "pixels", "render", "window", "hub"},
+    {"network", "video", "masks", "datasets", "pixels", "render", "window", "hub"},
     {"backends"},
     {"memory", "steps"},
     {"tracker", "engine", "channel", "schedule", "drift", "train"},

@@ -36,7 +36,7 @@ class FolderSource(Source):
             SourceError: the folder is missing or unreadable, or no picture in it can be decoded.
         """
         self.name = str(path)
-        self._files = _numbered_images(Path(path))
+        self._files = numbered_images(Path(path))
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
         self._closed = False
@@ -96,7 +96,7 @@ class FolderSource(Source):
             return None
 
 
-def _numbered_images(folder: Path) -> list[Path]:
+def numbered_images(folder: Path) -> list[Path]:
     """The pictures in ``folder`` in the order of the numbers in their names."""
     try:
         files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
