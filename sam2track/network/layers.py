@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MASKED = -50.0  # bias of a padded key: e^-50 is nothing in fp32 and, unlike -inf, survives fp16 and quantisation
+
 
 class LayerNorm2d(nn.LayerNorm):
     """Layer norm over the channels of ``[B, C, H, W]``."""
@@ -55,10 +57,10 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, inner)
         self.out_proj = nn.Linear(inner, width)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """``q`` [B, Q, width] attends to ``k``, ``v`` [B, L, width]; returns [B, Q, width]."""
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``q`` [B, Q, width] attends to ``k``, ``v`` [B, L, width]; returns [B, Q, width]. ``bias`` [B, 1, 1, L]."""
         q, k, v = self._split(self.q_proj(q)), self._split(self.k_proj(k)), self._split(self.v_proj(v))
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.out_proj(x.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2track.contracts import STRIDE, MaskCandidates
-from sam2track.network.layers import MLP, Attention, LayerNorm2d, fourier_table
+from sam2track.network.layers import MASKED, MLP, Attention, LayerNorm2d, fourier_table
 
 if TYPE_CHECKING:
     from sam2track.network.variants import Variant
@@ -57,11 +57,18 @@ class MaskDecoder(nn.Module):
         self.position_table = None if mode else fourier_table(self.side, self.frequencies)
         return self
 
-    def forward(self, features: Tensor, s4: Tensor, s8: Tensor, sparse: Tensor, dense: Tensor) -> MaskCandidates:
-        """Decode; see ``contracts.CONTRACTS`` for the shapes. ``s4`` and ``s8`` have batch 1 or B."""
+    def forward(
+        self, features: Tensor, s4: Tensor, s8: Tensor, sparse: Tensor, dense: Tensor, valid: Tensor | None = None
+    ) -> MaskCandidates:
+        """Decode; see ``contracts.CONTRACTS`` for the shapes. ``s4`` and ``s8`` have batch 1 or B.
+
+        ``valid`` [B, P + 1] is 1 where a sparse embedding is real: a graph of static shape takes fewer points than
+        it has room for. None: all are.
+        """
         b = sparse.shape[0]
         tokens = torch.cat([self.object_token, self.iou_token, self.mask_tokens]).expand(b, -1, -1)
-        tokens, image = self._exchange(torch.cat([tokens, sparse], dim=1), features + dense)
+        bias = None if valid is None else F.pad((1 - valid) * MASKED, (tokens.shape[1], 0))[:, None, None]
+        tokens, image = self._exchange(torch.cat([tokens, sparse], dim=1), features + dense, bias)
         mask_tokens = tokens[:, 2 : 2 + MASKS]
 
         logits = self._masks(mask_tokens, image, s4, s8)
@@ -71,14 +78,17 @@ class MaskDecoder(nn.Module):
         pointer = visible * self.pointer_head(mask_tokens) + (1 - visible) * self.no_object_pointer
         return MaskCandidates(logits, iou, pointer, object_score)
 
-    def _exchange(self, tokens: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Let tokens [B, T, d] and image [B, d, G, G] attend to each other; the image comes back as [B, M, d]."""
+    def _exchange(self, tokens: Tensor, image: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Let tokens [B, T, d] and image [B, d, G, G] attend to each other; the image comes back as [B, M, d].
+
+        ``bias`` [B, 1, 1, T] is added to the scores of tokens wherever they are read.
+        """
         table = fourier_table(self.side, self.frequencies) if self.position_table is None else self.position_table
         position = table.flatten(2).transpose(1, 2)
         keys = image.flatten(2).transpose(1, 2)
         queries = tokens
         for layer in self.layers:
-            queries, keys = layer(queries, keys, tokens, position)
+            queries, keys = layer(queries, keys, tokens, position, bias)
         attended = self.final_attention(queries + tokens, keys + position, keys)
         return self.final_norm(queries + attended), keys
 
@@ -107,14 +117,16 @@ class TwoWayLayer(nn.Module):
         self.image_to_token = Attention(width, HEADS, width // 2)
         self.norm4 = nn.LayerNorm(width)
 
-    def forward(self, queries: Tensor, keys: Tensor, tokens: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, queries: Tensor, keys: Tensor, tokens: Tensor, position: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """``tokens`` and ``position`` are the position codes of queries [B, T, d] and keys [B, M, d]."""
         if self.first:  # queries still equal their position code: no residual, nothing to add
-            queries = self.norm1(self.self_attention(queries, queries, queries))
+            queries = self.norm1(self.self_attention(queries, queries, queries, bias))
         else:
             q = queries + tokens
-            queries = self.norm1(queries + self.self_attention(q, q, queries))
+            queries = self.norm1(queries + self.self_attention(q, q, queries, bias))
         queries = self.norm2(queries + self.token_to_image(queries + tokens, keys + position, keys))
         queries = self.norm3(queries + self.mlp(queries))
-        keys = self.norm4(keys + self.image_to_token(keys + position, queries + tokens, queries))
+        keys = self.norm4(keys + self.image_to_token(keys + position, queries + tokens, queries, bias))
         return queries, keys

@@ -14,12 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2track.contracts import STRIDE
-from sam2track.network.layers import rotary_table, rotate, sine_code, sine_table
+from sam2track.network.layers import MASKED, rotary_table, rotate, sine_code, sine_table
 
 if TYPE_CHECKING:
     from sam2track.network.variants import Variant
 
-MASKED = -50.0  # bias of a padded key: e^-50 is nothing in fp32 and, unlike -inf, survives fp16 and quantisation
 BLOCK = 4 << 20  # attention scores worked on at once by a CPU, 16 MB
 SLOTS = 7  # temporal codes: 1 to 6 frames ago, then prompted
 
