@@ -30,7 +30,8 @@ from sam2track.timing import StageTiming, Timings
 from sam2track.video import open_source
 
 if TYPE_CHECKING:
-    from sam2track.tracker import Encoded, Tracker
+    from sam2track.segmenter import Encoded
+    from sam2track.tracker import Tracker
 
 Policy = Literal["lossless", "newest"]
 

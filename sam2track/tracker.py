@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sam2track import backends, pixels, steps
+from sam2track import backends
 from sam2track.config import Config
-from sam2track.contracts import Components, ImageFeatures
+from sam2track.contracts import Components
 from sam2track.data import Frame, FrameResult, Prediction, Prompt
 from sam2track.errors import PromptError
 from sam2track.memory import Memory, MemoryBank, MemoryLimits, view
+from sam2track.segmenter import Encoded, Segmenter, rows
 from sam2track.steps import Segmentation
 from sam2track.timing import Timings
 
 NO_PROMPTS: Mapping[int, Prompt] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """A frame and its image features, as ``Tracker.encode`` makes them."""
-
-    frame: Frame
-    features: ImageFeatures
 
 
 class _Last(NamedTuple):
@@ -57,12 +49,10 @@ class Tracker:
         self.name = config.model
         self.placement = components.placement
         self.sizes = components.sizes
-        self.timings = Timings()
-        self._components = self._timed(components)
-        self._tracking = config.tracking
+        self._segmenter = Segmenter(components, config)
+        self._max_objects = config.tracking.max_objects
         self._keep_corrections = config.memory.keep_corrections
         self._limits = MemoryLimits(config.memory.prompted, config.memory.recent, config.memory.pointers)
-        self._empty = steps.empty_prompt(components)
         self._banks: dict[int, MemoryBank] = {}
         self._step = 0
         self._last: _Last | None = None
@@ -84,6 +74,15 @@ class Tracker:
         return cls(backends.load(config), config)
 
     @property
+    def timings(self) -> Timings:
+        """Seconds by stage; assign another to have them counted there."""
+        return self._segmenter.timings
+
+    @timings.setter
+    def timings(self, timings: Timings) -> None:
+        self._segmenter.timings = timings
+
+    @property
     def object_ids(self) -> tuple[int, ...]:
         """Ids of the tracked objects, in the order they were added."""
         return tuple(self._banks)
@@ -95,11 +94,7 @@ class Tracker:
             frame: the frame.
             image: a normalised ``[1, 3, S, S]`` tensor to encode in place of the frame's own pixels.
         """
-        if image is None:
-            with self.timings.measure("preprocess"):
-                image = pixels.to_tensor(frame.image, self.sizes.image_size)
-        with torch.inference_mode():
-            return Encoded(frame, steps.encode(self._components, image))
+        return self._segmenter.encode(frame, image)
 
     def step(self, frame: Frame | Encoded, prompts: Mapping[int, Prompt] = NO_PROMPTS) -> FrameResult:
         """Track all objects into the next frame.
@@ -180,89 +175,31 @@ class Tracker:
         """Object id -> its mask (batch 1): tracked objects propagated, then prompted ones segmented."""
         # A mask prompt says all there is to say: nothing to propagate.
         tracked = [i for i in tracked if i not in prompts or prompts[i].mask is None]
-        features, above = encoded.features, self._tracking.visible_above
         masks: dict[int, Segmentation] = {}
         bases: dict[int, Tensor] = {}
         priors = dict(priors)
         if tracked:
             memory = view([self._banks[i] for i in tracked], step, self._limits)
-            fused, batch = steps.propagate(self._components, features, memory, self._empty, above)
-            masks = dict(zip(tracked, _rows(batch), strict=True))
-            for row, i in enumerate(tracked):
-                bases[i] = fused[row : row + 1]
-                if i in prompts:
-                    priors.setdefault(i, self._filled(masks[i].logits))
-        return masks | self._segmented(encoded, prompts, bases, priors)
-
-    def _segmented(
-        self,
-        encoded: Encoded,
-        prompts: Mapping[int, Prompt],
-        bases: Mapping[int, Tensor],
-        priors: Mapping[int, Tensor],
-    ) -> dict[int, Segmentation]:
-        """Segment the prompted objects, in one batch for each number of points: padding would change the masks."""
-        features, size = encoded.features, self.sizes.image_size
-        height, width = encoded.frame.height, encoded.frame.width
-        points = {i: pixels.to_points(p, height, width, size) for i, p in prompts.items() if p.mask is None}
-        masks: dict[int, Segmentation] = {}
-        for count in sorted({len(labels) for _, labels in points.values()}):
-            ids = [i for i, (_, labels) in points.items() if len(labels) == count]
-            device = features.s16_alone.device
-            base = torch.cat([bases.get(i, features.s16_alone).to(device) for i in ids])
-            none = torch.zeros(1, 1, self.sizes.mask_size, self.sizes.mask_size)
-            prior = torch.cat([priors[i].cpu() if i in priors else none for i in ids])
-            flags = torch.tensor([float(i in priors) for i in ids])
-            batch = steps.segment_points(
-                self._components,
-                features,
-                base,
-                pixels.pad_points([points[i] for i in ids]),
-                (prior, flags),
-                self._tracking.visible_above,
-            )
-            masks |= zip(ids, _rows(batch), strict=True)
-        given = {i: p.mask for i, p in prompts.items() if p.mask is not None}
-        if given:
-            mask = torch.cat([pixels.to_mask_prompt(m, size) for m in given.values()])
-            masks |= zip(given, _rows(steps.segment_mask(self._components, features, mask)), strict=True)
-        return masks
+            masks, bases = self._segmenter.follow(encoded, tracked, memory)
+            for i in masks.keys() & prompts.keys():
+                priors.setdefault(i, self._segmenter.filled(masks[i].logits))
+        return masks | self._segmenter.segment(encoded, prompts, bases, priors)
 
     def _commit(
         self, encoded: Encoded, step: int, masks: dict[int, Segmentation], prompts: Mapping[int, Prompt]
     ) -> tuple[dict[int, Tensor], dict[int, Prediction]]:
         """Encode the memories, work out the predictions, and only then change the tracker."""
         ids = [i for i in self._banks if i in masks] + [i for i in masks if i not in self._banks]
-        batch = Segmentation(*(torch.cat([getattr(masks[i], name) for i in ids]) for name in Segmentation._fields))
-        filled = self._filled(batch.logits)
-        prompted = torch.tensor([float(i in prompts) for i in ids], device=filled.device)
-        # A prompted mask is remembered as it was shown, a propagated one as the decoder gave it.
-        seen = torch.where(prompted[:, None, None, None] > 0, filled, batch.logits)
-        tokens = steps.remember(
-            self._components, encoded.features, batch._replace(logits=seen), prompted, self.sizes.image_size
-        )
-        predictions = dict(zip(ids, self._predictions(encoded.frame, batch._replace(logits=filled)), strict=True))
-
+        shown, tokens = self._segmenter.remember(encoded, {i: masks[i] for i in ids}, prompts)
+        picture = encoded.frame
+        predictions = self._segmenter.predictions(shown, picture.height, picture.width)
         for row, i in enumerate(ids):
             first = i not in self._banks or (i in prompts and not self._banks[i].slots(step))
             bank = self._banks.setdefault(i, MemoryBank(self._limits))
             keep_as_prompted = i in prompts and (first or self._keep_corrections)
-            bank.keep(Memory(step, tokens[row].clone(), batch.pointer[row].clone()), keep_as_prompted)
-        return {i: filled[row : row + 1] for row, i in enumerate(ids)}, predictions
-
-    def _predictions(self, frame: Frame, batch: Segmentation) -> list[Prediction]:
-        with self.timings.measure("postprocess"):
-            masks = pixels.to_masks(batch.logits, frame.height, frame.width)
-            visible = (batch.object_score[:, 0] > self._tracking.visible_above).tolist()
-            scores = batch.iou.float().clamp(0, 1).tolist()
-            return [
-                Prediction(mask, score if shown else 0.0, shown, pixels.bounding_box(mask))
-                for mask, score, shown in zip(masks, scores, visible, strict=True)
-            ]
-
-    def _filled(self, logits: Tensor) -> Tensor:
-        with self.timings.measure("postprocess"):
-            return pixels.fill_holes(logits, self._tracking.fill_holes)
+            bank.keep(Memory(step, tokens[row].clone(), shown.pointer[row].clone()), keep_as_prompted)
+        logits = {i: mask.logits for i, mask in zip(ids, rows(shown), strict=True)}
+        return logits, dict(zip(ids, predictions, strict=True))
 
     def _checked(self, prompts: Mapping[int, Prompt], frame: Frame) -> dict[int, Prompt]:
         checked = {_object_id(i): prompt for i, prompt in prompts.items()}
@@ -271,36 +208,13 @@ class Tracker:
                 raise PromptError(f"{prompt!r} is not a Prompt; build one with Prompt(points=..., box=... or mask=...)")
             prompt.check_inside(frame.height, frame.width)
         new = [i for i in checked if i not in self._banks]
-        most = self._tracking.max_objects
+        most = self._max_objects
         if len(self._banks) + len(new) > most:
             raise PromptError(
                 f"object {new[-1]} would be number {len(self._banks) + len(new)} of at most {most}; "
                 "remove one or raise tracking.max_objects"
             )
         return checked
-
-    def _timed(self, components: Components) -> Components:
-        """The same components, timed under their own names wherever ``self.timings`` points at the time."""
-
-        def timed(stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
-            def measured(*tensors: Tensor) -> Any:
-                with self.timings.measure(stage):
-                    return call(*tensors)
-
-            return measured
-
-        return replace(
-            components,
-            image_encoder=timed("image_encoder", components.image_encoder),
-            memory_attention=timed("memory_attention", components.memory_attention),
-            mask_decoder=timed("mask_decoder", components.mask_decoder),
-            memory_encoder=timed("memory_encoder", components.memory_encoder),
-        )
-
-
-def _rows(batch: Segmentation) -> list[Segmentation]:
-    """A batch of B as B batches of one."""
-    return [Segmentation(*(tensor[i : i + 1] for tensor in batch)) for i in range(batch.iou.shape[0])]
 
 
 def _object_id(value: object) -> int:

@@ -14,8 +14,9 @@ LEVELS = [
     {"data", "errors", "contracts", "config", "timing"},
     {"network", "video", "masks", "datasets", "pixels", "render", "window", "hub"},
     {"backends"},
-    {"memory", "steps"},
-    {"tracker", "engine", "channel", "schedule", "drift", "train"},
+    {"memory", "steps", "segmenter", "history"},
+    {"tracker", "engine", "channel", "schedule", "drift", "session", "train"},
+    {"compat"},
     {"cli"},
 ]
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

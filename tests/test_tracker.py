@@ -9,7 +9,8 @@ from sam2track.backends import fake
 from sam2track.config import Config
 from sam2track.data import Frame, Prompt
 from sam2track.errors import PromptError
-from sam2track.tracker import Encoded, Tracker
+from sam2track.segmenter import Encoded
+from sam2track.tracker import Tracker
 
 CLICK = Prompt(points=[(20, 20)])
 
