@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sam2track import pixels, steps
+from sam2track import backends, pixels, steps
 from sam2track.config import Config
 from sam2track.contracts import Components, ImageFeatures
 from sam2track.data import Frame, Prediction, Prompt
@@ -38,13 +38,19 @@ class Segmenter:
     """
 
     def __init__(self, components: Components, config: Config) -> None:
-        self.name = config.model
+        self.config = config
         self.placement = components.placement
         self.sizes = components.sizes
         self.timings = Timings()
-        self._components = self._timed(components)
+        self.components = self._timed(components)
         self._rules = config.tracking
         self._empty = steps.empty_prompt(components)
+
+    @classmethod
+    def load(cls, model: str | Config = "nano", **overrides: Any) -> Segmenter:
+        """Load a model; arguments and errors are those of ``Tracker.load``."""
+        config = Config.load(model, **overrides)
+        return cls(backends.load(config), config)
 
     def encode(self, frame: Frame, image: Tensor | None = None) -> Encoded:
         """Resize and encode a frame; thread-safe. ``image`` [1, 3, S, S], normalised, replaces its pixels."""
@@ -52,14 +58,14 @@ class Segmenter:
             with self.timings.measure("preprocess"):
                 image = pixels.to_tensor(frame.image, self.sizes.image_size)
         with torch.inference_mode():
-            return Encoded(frame, steps.encode(self._components, image))
+            return Encoded(frame, steps.encode(self.components, image))
 
     def follow(
         self, encoded: Encoded, ids: Iterable[int], memory: MemoryView
     ) -> tuple[dict[int, Segmentation], dict[int, Tensor]]:
         """Track objects into the frame by their memories, one row each: their masks, and the fused features of each."""
         fused, batch = steps.propagate(
-            self._components, encoded.features, memory, self._empty, self._rules.visible_above
+            self.components, encoded.features, memory, self._empty, self._rules.visible_above
         )
         ids = tuple(ids)
         return dict(zip(ids, rows(batch), strict=True)), {i: fused[row : row + 1] for row, i in enumerate(ids)}
@@ -91,7 +97,7 @@ class Segmenter:
             prior = torch.cat([priors[i].cpu() if i in priors else none for i in ids])
             flags = torch.tensor([float(i in priors) for i in ids])
             batch = steps.segment_points(
-                self._components,
+                self.components,
                 features,
                 base,
                 pixels.pad_points([points[i] for i in ids]),
@@ -102,7 +108,7 @@ class Segmenter:
         given = {i: p.mask for i, p in prompts.items() if p.mask is not None}
         if given:
             mask = torch.cat([pixels.to_mask_prompt(m, size) for m in given.values()])
-            masks |= zip(given, rows(steps.segment_mask(self._components, features, mask)), strict=True)
+            masks |= zip(given, rows(steps.segment_mask(self.components, features, mask)), strict=True)
         return masks
 
     def remember(
@@ -115,7 +121,7 @@ class Segmenter:
         # A prompted mask is remembered as it was shown, a propagated one as the decoder gave it.
         seen = torch.where(given[:, None, None, None] > 0, shown.logits, batch.logits)
         tokens = steps.remember(
-            self._components, encoded.features, batch._replace(logits=seen), given, self.sizes.image_size
+            self.components, encoded.features, batch._replace(logits=seen), given, self.sizes.image_size
         )
         return shown, tokens
 

@@ -1,0 +1,1 @@
+"""Other packages' interfaces, as thin layers over this one."""
