@@ -15,7 +15,7 @@ LEVELS = [
     {"network", "video", "masks", "datasets", "pixels", "render", "window", "hub"},
     {"backends"},
     {"memory", "steps", "segmenter", "history"},
-    {"tracker", "engine", "channel", "schedule", "drift", "session", "train"},
+    {"evaluation", "tracker", "engine", "channel", "schedule", "drift", "session", "stills", "discovery", "train"},
     {"compat"},
     {"cli"},
 ]
@@ -23,8 +23,11 @@ LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 ROOMS_OF = {
     "av": {"video"},
     "onnxruntime": {"backends"},
+    "onnx": {"backends"},
+    "onnxscript": {"backends"},
+    "onnxslim": {"backends"},
     "cv2": {"render", "window", "masks", "pixels", "video"},  # video: only to be loaded before av
-    "supervision": {"render", "window", "masks", "data"},
+    "supervision": {"render", "window", "masks", "data", "stills", "discovery"},
 }
 
 
