@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sam2track.config import Config
     from sam2track.data import Frame, FrameResult, Prediction, Prompt
+    from sam2track.datasets import open_dataset
     from sam2track.engine import Run, track
     from sam2track.errors import (
         BackendError,
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
         SourceError,
         WeightsError,
     )
+    from sam2track.evaluation import evaluate, score_masks
     from sam2track.masks.masklets import MaskletWriter, read_masklets
+    from sam2track.masks.scores import mean_score
     from sam2track.render import overlay
+    from sam2track.stills import ImageSegmenter, MaskRules, StillResult, segment
     from sam2track.timing import Timings
     from sam2track.tracker import Tracker
     from sam2track.video import Camera, Source, VideoWriter, open_source
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "config": ("Config",),
     "data": ("Frame", "FrameResult", "Prediction", "Prompt"),
+    "datasets": ("open_dataset",),
     "engine": ("Run", "track"),
     "errors": (
         "BackendError",
@@ -47,8 +52,11 @@ _HOMES = {
         "SourceError",
         "WeightsError",
     ),
+    "evaluation": ("evaluate", "score_masks"),
     "masks.masklets": ("MaskletWriter", "read_masklets"),
+    "masks.scores": ("mean_score",),
     "render": ("overlay",),
+    "stills": ("ImageSegmenter", "MaskRules", "StillResult", "segment"),
     "timing": ("Timings",),
     "tracker": ("Tracker",),
     "video": ("Camera", "Source", "VideoWriter", "open_source"),
@@ -64,6 +72,8 @@ __all__ = [
     "ConfigError",
     "Frame",
     "FrameResult",
+    "ImageSegmenter",
+    "MaskRules",
     "MaskletError",
     "MaskletWriter",
     "Prediction",
@@ -74,14 +84,20 @@ __all__ = [
     "SinkError",
     "Source",
     "SourceError",
+    "StillResult",
     "Timings",
     "Tracker",
     "VideoWriter",
     "WeightsError",
     "Window",
+    "evaluate",
+    "mean_score",
+    "open_dataset",
     "open_source",
     "overlay",
     "read_masklets",
+    "score_masks",
+    "segment",
     "track",
 ]
 

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sam2track.contracts import MASK_STRIDE
@@ -22,6 +21,7 @@ MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]: what SAM 2 was train
 STD = (0.229, 0.224, 0.225)
 MASK_LOGIT = 10.0  # a mask prompt taken as output counts as logits of +-10
 HOLE_LOGIT = 0.1  # a filled hole is barely inside
+STILL_LOGIT = 10.0  # in a still it is surely inside, and a removed speck surely outside
 
 _SCALE = torch.tensor([1 / (255 * s) for s in STD]).reshape(1, 3, 1, 1)
 _SHIFT = torch.tensor([-m / s for m, s in zip(MEAN, STD, strict=True)]).reshape(1, 3, 1, 1)
@@ -37,6 +37,14 @@ def to_tensor(image: Image, size: int) -> Tensor:
     if image.shape[:2] != (size, size):
         pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(_SCALE).add_(_SHIFT)
+
+
+def still_to_tensor(image: Image, size: int) -> Tensor:
+    """As ``to_tensor``, without rounding to 8 bits on the way: what SAM 2 does with stills. About ten times as slow."""
+    pixels = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)[None].float()
+    if image.shape[:2] != (size, size):
+        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return pixels.contiguous().mul_(_SCALE).add_(_SHIFT)
 
 
 def to_points(prompt: Prompt, height: int, width: int, size: int) -> tuple[list[Point], list[int]]:
@@ -72,22 +80,32 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 def fill_holes(logits: Tensor, area: int) -> Tensor:
     """Fill background components (8-connected) of at most ``area`` pixels in ``[B, 1, h, w]`` logits."""
-    if area == 0:
-        return logits
-    background = (logits <= 0).to(torch.uint8).cpu().numpy()[:, 0]
-    holes = np.stack([_small_components(picture, area) for picture in background])
-    if not holes.any():
-        return logits
-    return torch.where(torch.from_numpy(holes)[:, None].to(logits.device), HOLE_LOGIT, logits)
+    holes = _small_components(logits <= 0, area)
+    return logits if holes is None else torch.where(holes, HOLE_LOGIT, logits)
 
 
-def _small_components(picture: NDArray[np.uint8], area: int) -> Mask:
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(picture, connectivity=8)
-    small = statistics[:, cv2.CC_STAT_AREA] <= area
-    small[0] = False  # label 0 is what is not background
-    if count == 1 or not small.any():
-        return np.zeros(picture.shape, dtype=bool)
-    return np.asarray(small[labels], dtype=bool)
+def clean_still(logits: Tensor, threshold: float, hole_area: float, speck_area: float) -> Tensor:
+    """Fill holes, then drop specks, of at most so many pixels in ``[B, 1, h, w]`` logits cut at ``threshold``."""
+    holes = _small_components(logits <= threshold, hole_area)
+    specks = _small_components(logits > threshold, speck_area)
+    if holes is not None:
+        logits = torch.where(holes, threshold + STILL_LOGIT, logits)
+    return logits if specks is None else torch.where(specks, threshold - STILL_LOGIT, logits)
+
+
+def _small_components(inside: Tensor, area: float) -> Tensor | None:
+    """The 8-connected components of at most ``area`` pixels of ``[B, 1, h, w]``; None where there are none."""
+    if area <= 0:
+        return None
+    pictures = inside.to(torch.uint8).cpu().numpy()[:, 0]
+    small = np.zeros(pictures.shape, dtype=bool)
+    for picture, found in zip(pictures, small, strict=True):
+        _, labels, statistics, _ = cv2.connectedComponentsWithStats(picture, connectivity=8)
+        counts = statistics[:, cv2.CC_STAT_AREA] <= area
+        counts[0] = False  # label 0 is what is not inside
+        if counts.any():
+            found[:] = counts[labels]
+    return torch.from_numpy(small)[:, None].to(inside.device) if small.any() else None
 
 
 def to_masks(logits: Tensor, height: int, width: int) -> list[Mask]:

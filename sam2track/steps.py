@@ -74,10 +74,31 @@ def segment_points(
         visible_above: object score above which an object is visible.
     """
     logits, has_logits = prior
-    embeddings = components.prompt_encoder(*points, logits.clamp(-PRIOR_LIMIT, PRIOR_LIMIT), has_logits, None, None)
-    candidates = components.mask_decoder(base, features.s4, features.s8, *embeddings)
+    prior = logits.clamp(-PRIOR_LIMIT, PRIOR_LIMIT), has_logits
+    candidates = decode(components, features, base, points, prior)
     ambiguous = points[1].shape[1] <= 1
     return (best_alternative if ambiguous else single_mask)(candidates, visible_above)
+
+
+def decode(
+    components: Components,
+    features: ImageFeatures,
+    base: Tensor,
+    points: tuple[Tensor, Tensor],
+    prior: tuple[Tensor | None, Tensor | None],
+) -> MaskCandidates:
+    """The decoder's candidates for B prompts of equally many points; arguments as in ``segment_points``.
+
+    Where there are no points (P = 0) but only the logits of an earlier mask, the decoder is given no prompt token.
+    """
+    xy, label = points
+    if label.shape[1]:
+        sparse, dense = components.prompt_encoder(xy, label, *prior, None, None)
+    else:
+        padding = xy.new_zeros(len(xy), 1, 2), -label.new_ones(len(xy), 1)
+        sparse, dense = components.prompt_encoder(*padding, *prior, None, None)
+        sparse = sparse[:, :0]
+    return components.mask_decoder(base, features.s4, features.s8, sparse, dense)
 
 
 def segment_mask(components: Components, features: ImageFeatures, mask: Tensor) -> Segmentation:

@@ -1,0 +1,101 @@
+"""One still picture as RGB uint8: from a file, a numpy array or a PIL image.
+
+FFmpeg says how large a file's picture is, and OpenCV decodes it: it gives what PIL gives, bit for bit, and turns all
+eight EXIF orientations (PyAV only those that are not mirrored, and its JPEG colours differ by up to 20 levels).
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2track.data import Image
+from sam2track.errors import SourceError
+from sam2track.video.protocol import MAX_PIXELS
+
+MAX_BYTES = 2**29  # of a file: an uncompressed 16-bit picture of MAX_PIXELS takes 384 MiB
+
+ImageLike = str | Path | NDArray[Any] | Any  # the last: a PIL image, which is not imported for its type
+
+
+def to_rgb(image: ImageLike) -> Image:
+    """Any picture as RGB uint8 ``[H, W, 3]``; transparency is dropped, grey is repeated.
+
+    Args:
+        image: a path (turned upright as its EXIF says); an array ``[H, W]``, ``[H, W, 1]``, ``[H, W, 3]`` RGB or
+            ``[H, W, 4]`` RGBA of uint8, or of uint16, whose full range becomes 0 to 255; or a PIL image, as it
+            lies in memory (``PIL.ImageOps.exif_transpose`` turns it upright).
+
+    Raises:
+        SourceError: a file that cannot be read as a picture, or an array that is none.
+    """
+    if isinstance(image, str | Path):
+        return read_picture(image)
+    if type(image).__module__.startswith("PIL."):
+        picture: Any = image
+        image = np.asarray(picture if picture.mode in ("L", "RGB", "RGBA", "I;16") else picture.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise SourceError(f"image is a {type(image).__name__}; expected a path, a numpy array or a PIL image")
+    return _array_to_rgb(image, "image")
+
+
+def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """The picture in a file, upright: JPEG, PNG, WebP, TIFF, BMP and what else FFmpeg and OpenCV both read.
+
+    Raises:
+        SourceError: it is missing, no picture, damaged, cut short, or of more than ``max_pixels``.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SourceError(f"picture {path} cannot be read: {error.strerror or error}") from error
+    if len(content) > MAX_BYTES:
+        raise SourceError(f"picture {path} is larger than {MAX_BYTES // 2**20} MiB; expected a photo")
+    width, height = _stated_size(content, path, max_pixels)
+    if not 0 < width * height <= max_pixels:
+        size = f"is {width}x{height}" if width else "is damaged, or"
+        raise SourceError(f"picture {path} {size} has more than {max_pixels} pixels; give a smaller or whole one")
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(0)  # what is wrong is told once, below
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise SourceError(f"picture {path} cannot be decoded: {error.err}") from error
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if pixels is None:
+        raise SourceError(f"picture {path} cannot be decoded; check that it is whole and really a picture")
+    return _array_to_rgb(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), str(path))
+
+
+def _stated_size(content: bytes, path: str | Path, max_pixels: int) -> tuple[int, int]:
+    """Width and height before rotation; (0, 0) where FFmpeg refused to look because it is too large."""
+    limit = {"max_pixels": str(2 * max(max_pixels, MAX_PIXELS))}  # wide enough to learn the size of what is too large
+    try:
+        with av.open(BytesIO(content), options=limit) as container:
+            context = container.streams.video[0].codec_context
+            return context.width, context.height
+    except (av.FFmpegError, IndexError, ValueError) as error:
+        raise SourceError(f"{path} is no picture FFmpeg can read; check that it is whole and really one") from error
+
+
+def _array_to_rgb(array: NDArray[Any], name: str) -> Image:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        raise SourceError(f"{name} has shape {list(array.shape)}; expected [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]")
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise SourceError(f"{name} is {array.shape[1]}x{array.shape[0]}; at most {MAX_PIXELS} pixels are taken")
+    colours = array[..., :3]
+    if colours.dtype == np.uint16:
+        colours = ((colours.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if colours.dtype != np.uint8:
+        raise SourceError(f"{name} is {colours.dtype}; expected uint8, or uint16 of full range (scale it first)")
+    return np.ascontiguousarray(np.broadcast_to(colours, (*array.shape[:2], 3)))
