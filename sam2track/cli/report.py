@@ -50,7 +50,9 @@ def say_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for number, column in enumerate(columns):
-        numeric = all(row[number].replace(".", "").replace(",", "").isdigit() for row in rows if row[number])
+        numeric = all(
+            row[number].lstrip("-").replace(".", "").replace(",", "").isdigit() for row in rows if row[number]
+        )
         table.add_column(column, justify="right" if number and numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)

@@ -27,6 +27,10 @@ class AnnotatedClip(Protocol):
         """Indices of the frames that have masks, ascending."""
 
     @property
+    def frame_count(self) -> int:
+        """How many frames there are; of a video file, as the dataset states it."""
+
+    @property
     def overlapping(self) -> bool:
         """Whether a pixel may belong to several objects; False for label maps."""
 

@@ -53,6 +53,11 @@ class FolderClip:
         """
         return matched(self.truth, self._names, self.video)
 
+    @property
+    def frame_count(self) -> int:
+        """How many pictures there are."""
+        return len(self._names)
+
     def frame_name(self, index: int) -> str:
         """The name of a picture without its extension."""
         return self._names[index]

@@ -99,4 +99,5 @@ def _covered(contour: Mask, other: Mask, reach: int) -> float:
 @lru_cache(maxsize=8)
 def _disk(radius: int) -> NDArray[np.uint8]:
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return (x * x + y * y <= radius * radius).astype(np.uint8)
+    disk: NDArray[np.uint8] = (x * x + y * y <= radius * radius).astype(np.uint8)
+    return disk
