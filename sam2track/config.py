@@ -25,7 +25,12 @@ OFFICIAL_MODELS = tuple(
 )
 MODELS = ("nano", *OFFICIAL_MODELS)
 ENGINES = ("torch", "onnx", "qnn")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")  # of the torch engine; the others check their own at load
+# By engine; one that is not here checks its own at load.
+DEVICES = {"torch": ("auto", "cpu", "cuda", "cuda:0", "mps"), "onnx": ("auto", "cpu", "cuda", "cuda:0")}
+PRECISIONS = {
+    "torch": ("auto", "fp32", "bf16", "fp16"),
+    "onnx": ("auto", "fp32", "fp16", "int8", "w8a8", "w8a16"),
+}
 MAX_BYTES = 1_000_000
 
 ComponentName = Literal["image_encoder", "prompt_encoder", "memory_attention", "mask_decoder", "memory_encoder"]
@@ -37,8 +42,10 @@ class Pin:
 
     Attributes:
         engine: ``torch``, ``onnx`` or ``qnn``.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` with torch; the other engines check their own.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16`` with torch; the other engines check their own.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` with torch, all but the last with onnx; qnn checks
+            its own.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16`` with torch; ``auto`` (``fp32``) or what the exported folder
+            holds, such as ``w8a16``, with onnx; qnn checks its own.
 
     Raises:
         ConfigError: an engine, device or precision that does not exist.
@@ -51,13 +58,15 @@ class Pin:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ConfigError(f"engine {self.engine!r} is unknown{nearest(self.engine, ENGINES)}")
-        if self.engine != "torch":
+        if self.engine not in DEVICES:
             return
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
-            devices = ("auto", "cpu", "cuda", "cuda:0", "mps")
-            raise ConfigError(f"device {self.device!r} is unknown to torch{nearest(self.device, devices)}")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision {self.precision!r} is unknown to torch{nearest(self.precision, PRECISIONS)}")
+        devices, precisions = DEVICES[self.engine], PRECISIONS[self.engine]
+        if self.device not in devices and not re.fullmatch(r"cuda:\d{1,3}", self.device):
+            raise ConfigError(f"device {self.device!r} is unknown to {self.engine}{nearest(self.device, devices)}")
+        if self.precision not in precisions:
+            raise ConfigError(
+                f"precision {self.precision!r} is unknown to {self.engine}{nearest(self.precision, precisions)}"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Pin:
@@ -154,6 +163,8 @@ class Config(_Table):
         model: a name of ``MODELS``.
         weights: path of an own checkpoint of that model; None takes the published one.
         image_size: side of the model's input in pixels, a multiple of 32 in [64, 2048]; None is the model's own.
+        exported: folder made by ``sam2track export``, read by the engines onnx and qnn; None makes one in the user's
+            cache when it is needed.
         components: where each component runs.
         memory: how much of the past an object keeps.
         tracking: rules of the tracker.
@@ -169,6 +180,7 @@ class Config(_Table):
     image_size: int | None = Field(
         default=None, ge=64, le=2048, multiple_of=32, description="a multiple of 32 from 64 to 2048"
     )
+    exported: str | None = Field(default=None, description="the path of an exported folder, in quotes")
     components: ComponentsTable = ComponentsTable()
     memory: MemoryTable = MemoryTable()
     tracking: TrackingTable = TrackingTable()
@@ -196,7 +208,7 @@ class Config(_Table):
 
         Args:
             source: ``"sam2.1-tiny"``, ``"cuda"``, ``"mine.toml"`` or a ``Config``. A relative ``weights``
-                inside a file is relative to that file.
+                or ``exported`` inside a file is relative to that file.
             weights: path of a checkpoint.
             image_size: side of the model's input in pixels.
             device: device of the default pin; components that have a pin of their own keep it.
@@ -250,9 +262,9 @@ def _read(source: str | Path | Config) -> tuple[dict[str, Any], str]:
             )
         path = known[str(source)]
     values = _read_toml(path)
-    weights = values.get("weights")
-    if isinstance(weights, str):
-        values["weights"] = str(path.parent / Path(weights).expanduser())  # an absolute path stays as it is
+    for key in ("weights", "exported"):
+        if isinstance(values.get(key), str):
+            values[key] = str(path.parent / Path(values[key]).expanduser())  # an absolute path stays as it is
     return values, str(path)
 
 

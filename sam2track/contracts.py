@@ -10,7 +10,7 @@ width, m memory width, N memory slots, K object pointers, P prompt points.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -153,8 +153,7 @@ def check(component: str, side: str, tensors: Sequence[Tensor | None], sizes: Si
 
     Letters that no size fixes (B, P, N, K) must agree with one another; a ``None`` fits any port.
     """
-    known = {"S": sizes.image_size, "G": sizes.image_size // STRIDE, "M": sizes.tokens}
-    known |= {"d": sizes.width, "m": sizes.memory_width}
+    known = letters(sizes)
     ports: tuple[Port, ...] = getattr(CONTRACTS[component], side)
     for port, tensor in zip(ports, tensors, strict=True):
         if tensor is None:
@@ -163,14 +162,25 @@ def check(component: str, side: str, tensors: Sequence[Tensor | None], sizes: Si
             letter, _, more = dim.partition("+")
             if letter in "BPNK":
                 known.setdefault(letter, length - int(more if more.isdigit() else 0))
-        expected = [_length(dim, known) for dim in port.dims]
+        expected = shape(port, known)
         if list(tensor.shape) != expected or str(tensor.dtype) != f"torch.{port.dtype}":
             raise ValueError(
                 f"{component} {side} {port.name} is {tensor.dtype}{list(tensor.shape)}, expected {port.dtype}{expected}"
             )
 
 
-def _length(dim: str, known: dict[str, int]) -> int:
+def letters(sizes: Sizes) -> dict[str, int]:
+    """The letters of the module docstring that ``sizes`` fixes."""
+    fixed = {"S": sizes.image_size, "G": sizes.image_size // STRIDE, "M": sizes.tokens}
+    return fixed | {"d": sizes.width, "m": sizes.memory_width}
+
+
+def shape(port: Port, known: Mapping[str, int]) -> list[int]:
+    """The shape of ``port`` when its letters are ``known``."""
+    return [_length(dim, known) for dim in port.dims]
+
+
+def _length(dim: str, known: Mapping[str, int]) -> int:
     """Evaluate a dim: a number, a letter, ``letter/number``, ``letter+1`` or ``letter+letter``."""
     if "/" in dim:
         letter, divisor = dim.split("/")

@@ -139,6 +139,8 @@ def test_pins(text, expected):
         ({"pin": {"image_encoder": "tensor"}}, ["'tensor'", "torch, onnx, qnn"]),
         ({"pin": {"image_encoder": "torch:npu"}}, ["'npu'", "cpu, cuda"]),
         ({"pin": {"image_encoder": "torch:cpu:fp8"}}, ["'fp8'", "did you mean 'fp"]),
+        ({"pin": {"image_encoder": "onnx:mps"}}, ["'mps' is unknown to onnx", "auto, cpu, cuda"]),
+        ({"pin": {"image_encoder": "onnx:cpu:w4a4"}}, ["'w4a4' is unknown to onnx", "w8a16"]),
         ({"device": "gpu"}, ["'gpu'", "cpu"]),
     ],
 )

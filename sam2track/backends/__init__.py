@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib import import_module
 
-from sam2track import hub
-from sam2track.backends import pytorch
+from sam2track.backends.sources import Placed, Sources
 from sam2track.config import Config
 from sam2track.contracts import CONTRACTS, Components
 from sam2track.errors import BackendError
-from sam2track.network import weights
-from sam2track.network.variants import VARIANTS, Network
+
+# Engine -> its module, whose ``place(pins, sources)`` gives component -> ``Placed`` for the pins it is given.
+_MODULES = {"torch": "pytorch", "onnx": "ort"}
 
 
 def load(config: Config) -> Components:
@@ -22,10 +22,16 @@ def load(config: Config) -> Components:
     """
     pins = {name: config.components.pin(name) for name in CONTRACTS}  # type: ignore[arg-type]
     for name, pin in pins.items():
-        if pin.engine != "torch":
-            raise BackendError(
-                f"component {name} is pinned to {pin}, but this version runs torch only; pin it to torch"
-            )
-    network = Network(VARIANTS[config.model], config.image_size)
-    weights.load(network, Path(config.weights) if config.weights else hub.find(config.model))
-    return pytorch.place(network, pins)
+        if pin.engine not in _MODULES:
+            raise BackendError(f"component {name} is pinned to {pin}, but engines here are {', '.join(_MODULES)}")
+    sources = Sources(config)
+    placed: dict[str, Placed] = {}
+    for engine, module in _MODULES.items():
+        own = {name: pin for name, pin in pins.items() if pin.engine == engine}
+        if own:
+            placed |= import_module(f"{__name__}.{module}").place(own, sources)
+    return Components(
+        sizes=sources.sizes,
+        placement={name: placed[name].placement for name in CONTRACTS},
+        **{name: placed[name].call for name in CONTRACTS},
+    )

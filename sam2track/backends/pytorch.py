@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sam2track.backends.sources import Placed, Sources
 from sam2track.config import Pin
 from sam2track.contracts import CONTRACTS, Components
 from sam2track.errors import BackendError
@@ -43,19 +44,27 @@ class TorchComponent:
         return tensor.to(device=self._device, dtype=dtype)
 
 
-def place(network: Network, pins: Mapping[str, Pin]) -> Components:
-    """Put each component of ``network`` where its pin says.
+def place(pins: Mapping[str, Pin], sources: Sources) -> dict[str, Placed]:
+    """Put each pinned component where its pin says.
 
     Raises:
+        WeightsError: weights that are missing, damaged or of another model.
         BackendError: a device this machine does not have, or a precision it cannot do.
     """
-    parts: dict[str, TorchComponent] = {}
-    placement = {}
-    for name in CONTRACTS:
-        device, precision = _resolve(name, pins[name])
-        parts[name] = TorchComponent(getattr(network, name), device, DTYPES[precision])
-        placement[name] = f"torch:{device}:{precision}"
-    return Components(sizes=network.sizes, placement=placement, **parts)
+    where = {name: _resolve(name, pin) for name, pin in pins.items()}
+    return {name: _placed(sources.network, name, *place) for name, place in where.items()}
+
+
+def components(network: Network, pin: Pin) -> Components:
+    """All components of ``network`` in one place. Raises ``BackendError`` as ``place`` does."""
+    placed = {name: _placed(network, name, *_resolve(name, pin)) for name in CONTRACTS}
+    placement = {name: part.placement for name, part in placed.items()}
+    return Components(sizes=network.sizes, placement=placement, **{name: part.call for name, part in placed.items()})
+
+
+def _placed(network: Network, name: str, device: torch.device, precision: str) -> Placed:
+    part = TorchComponent(getattr(network, name), device, DTYPES[precision])
+    return Placed(part, f"torch:{device}:{precision}")
 
 
 def _resolve(name: str, pin: Pin) -> tuple[torch.device, str]:

@@ -4,7 +4,6 @@ import torch
 from sam2track import backends
 from sam2track.backends import pytorch
 from sam2track.config import Config, Pin
-from sam2track.contracts import CONTRACTS
 from sam2track.errors import BackendError, WeightsError
 from sam2track.network import weights
 from sam2track.network.variants import VARIANTS, Network
@@ -22,13 +21,13 @@ def network():
     return net
 
 
-def pins(text):
-    return dict.fromkeys(CONTRACTS, Pin.parse(text))
+def components(network, text):
+    return pytorch.components(network, Pin.parse(text))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_stays_close_and_gives_fp32(network, precision):
-    full, half = pytorch.place(network, pins("torch:cpu:fp32")), pytorch.place(network, pins(f"torch:cpu:{precision}"))
+    full, half = components(network, "torch:cpu:fp32"), components(network, f"torch:cpu:{precision}")
     assert half.placement["memory_attention"] == f"torch:cpu:{precision}"
     torch.manual_seed(1)
     image = torch.randn(1, 3, SIZE, SIZE)
@@ -45,21 +44,21 @@ def test_half_precision_stays_close_and_gives_fp32(network, precision):
 
 def test_auto_is_fp32_on_the_cpu(network):
     if torch.cuda.is_available():
-        assert pytorch.place(network, pins("torch:cpu:auto")).placement["mask_decoder"] == "torch:cpu:fp32"
+        assert components(network, "torch:cpu:auto").placement["mask_decoder"] == "torch:cpu:fp32"
     else:
-        assert set(pytorch.place(network, pins("torch")).placement.values()) == {"torch:cpu:fp32"}
+        assert set(components(network, "torch").placement.values()) == {"torch:cpu:fp32"}
 
 
 def test_a_device_that_is_not_there_is_named(network, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BackendError, match="image_encoder is pinned to cuda, but torch sees no CUDA device"):
-        pytorch.place(network, pins("torch:cuda"))
+        components(network, "torch:cuda")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(BackendError, match="pinned to mps, which this machine does not have"):
-        pytorch.place(network, pins("torch:mps"))
+        components(network, "torch:mps")
 
 
-def test_load_places_weights_from_a_file_and_refuses_other_engines(network, tmp_path):
+def test_load_places_weights_from_a_file(network, tmp_path):
     weights.save(network, tmp_path / "nano.safetensors")
     config = Config.load("nano", weights=str(tmp_path / "nano.safetensors"), image_size=SIZE, device="cpu")
     parts = backends.load(config)
@@ -68,9 +67,5 @@ def test_load_places_weights_from_a_file_and_refuses_other_engines(network, tmp_
         parts.image_encoder(torch.zeros(1, 3, SIZE, SIZE)).s16,
         network.eval().image_encoder(torch.zeros(1, 3, SIZE, SIZE)).s16,
     )
-    with pytest.raises(
-        BackendError, match="memory_attention is pinned to qnn:npu:auto, but this version runs torch only"
-    ):
-        backends.load(Config.load("nano", pin={"memory_attention": "qnn:npu"}))
     with pytest.raises(WeightsError, match="do not exist"):
         backends.load(Config.load("nano", weights=str(tmp_path / "nowhere.pt")))

@@ -8,7 +8,6 @@ import torch
 
 from sam2track.backends import pytorch
 from sam2track.config import Config
-from sam2track.contracts import CONTRACTS
 from sam2track.data import Frame, Prompt
 from sam2track.engine import track
 from sam2track.network.variants import VARIANTS, Network
@@ -103,7 +102,7 @@ def test_a_real_network_gives_the_same_masks_as_a_plain_loop(overlap):
     torch.manual_seed(0)
     config = Config(model="nano", image_size=128)
     network = Network(VARIANTS["nano"], 128)
-    tracker = Tracker(pytorch.place(network, {name: config.components.pin(name) for name in CONTRACTS}), config)
+    tracker = Tracker(pytorch.components(network, config.components.default), config)
     noise = np.random.default_rng(0).integers(0, 255, (12, 60, 80, 3), np.uint8)
     frames = [Frame(image, index, Fraction(index, 30)) for index, image in enumerate(noise)]
     prompts = {0: {1: Prompt(box=(10, 10, 50, 40))}, 4: {2: Prompt(points=[(60, 30)]), 1: Prompt(points=[(30, 30)])}}

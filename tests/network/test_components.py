@@ -5,7 +5,7 @@ import torch
 
 from sam2track.backends import pytorch
 from sam2track.config import Pin
-from sam2track.contracts import CONTRACTS, check
+from sam2track.contracts import check
 from sam2track.errors import ConfigError
 from sam2track.network.variants import VARIANTS, Network
 
@@ -35,7 +35,7 @@ def memory():
 
 
 def test_components_honour_their_contracts(network, memory):
-    parts = pytorch.place(network, dict.fromkeys(CONTRACTS, Pin("torch", "cpu", "fp32")))
+    parts = pytorch.components(network, Pin("torch", "cpu", "fp32"))
     sparse, dense = torch.randn(3, 4, 128), torch.randn(3, 128, SIDE, SIDE)
     features = parts.image_encoder(torch.randn(1, 3, SIZE, SIZE))
     inputs = {

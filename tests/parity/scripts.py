@@ -16,7 +16,6 @@ from torch import Tensor
 
 from sam2track.backends import pytorch
 from sam2track.config import Config
-from sam2track.contracts import CONTRACTS
 from sam2track.data import Frame, Prompt
 from sam2track.network import weights
 from sam2track.network.variants import Network, Variant
@@ -106,8 +105,7 @@ def our_tracker(predictor: Any, variant: Variant, image_size: int, **memory: obj
     network = Network(variant, image_size)
     weights.load_official(network, predictor.state_dict())
     config = Config(components={"default": "torch:cpu:fp32"}, memory={"prompted": 64, **memory})
-    pins = {name: config.components.pin(name) for name in CONTRACTS}  # type: ignore[arg-type]
-    return Tracker(pytorch.place(network, pins), config)
+    return Tracker(pytorch.components(network, config.components.default), config)
 
 
 def run_ours(tracker: Tracker, frames: Tensor, script: Script, size: tuple[int, int] = SIZE) -> Track:
