@@ -19,6 +19,8 @@ import typer
 from sam2track.cli.bench import bench
 from sam2track.cli.doctor import doctor
 from sam2track.cli.drift import drift
+from sam2track.cli.eval import evaluate
+from sam2track.cli.export import export
 from sam2track.cli.live import live
 from sam2track.cli.models import models
 from sam2track.cli.options import UsageError
@@ -43,7 +45,9 @@ app = typer.Typer(
 app.command()(track)
 app.command()(live)
 app.command()(render)
+app.command("eval")(evaluate)
 app.add_typer(models, name="models")
+app.command()(export)
 app.command()(doctor)
 app.command()(bench)
 app.command()(drift)
