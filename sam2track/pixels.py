@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2track.contracts import MASK_STRIDE
-from sam2track.data import Box, Image, Mask, Point, Prompt
+from sam2track.data import Image, Mask, Point, Prompt
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]: what SAM 2 was trained with
 STD = (0.229, 0.224, 0.225)
@@ -111,15 +111,6 @@ def _small_components(inside: Tensor, area: float) -> Tensor | None:
 def to_masks(logits: Tensor, height: int, width: int) -> list[Mask]:
     """Low-resolution logits ``[B, 1, h, w]`` -> one bool mask ``[height, width]`` an object."""
     return list((resize_logits(logits, (height, width)) > 0)[:, 0].cpu().numpy())
-
-
-def bounding_box(mask: Mask) -> Box | None:
-    """Tight ``(x0, y0, x1, y1)`` around a bool mask, right and bottom exclusive; None when it is empty."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if rows.size == 0:
-        return None
-    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def pad_points(prompts: Sequence[tuple[list[Point], list[int]]]) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from sam2track import backends, pixels, steps
 from sam2track.config import Config
 from sam2track.contracts import Components, ImageFeatures
 from sam2track.data import Frame, Prediction, Prompt
+from sam2track.masks.regions import bounding_box
 from sam2track.memory import MemoryView
 from sam2track.steps import Segmentation
 from sam2track.timing import Timings
@@ -137,7 +138,7 @@ class Segmenter:
             visible = (shown.object_score[:, 0] > self._rules.visible_above).tolist()
             scores = shown.iou.float().clamp(0, 1).tolist()
             return [
-                Prediction(mask, score if seen else 0.0, seen, pixels.bounding_box(mask))
+                Prediction(mask, score if seen else 0.0, seen, bounding_box(mask))
                 for mask, score, seen in zip(masks, scores, visible, strict=True)
             ]
 

@@ -27,6 +27,7 @@ from sam2track.config import Config
 from sam2track.contracts import Components, ImageFeatures
 from sam2track.data import Frame, Mask, Prompt
 from sam2track.errors import ConfigError, PromptError, SourceError
+from sam2track.masks.regions import bounding_box
 from sam2track.segmenter import Encoded
 from sam2track.video.picture import ImageLike, to_rgb
 
@@ -95,7 +96,7 @@ class StillResult:
         """The masks that are not empty as ``supervision.Detections``; ``confidence`` is the score, ``class_id`` 0."""
         import supervision
 
-        boxes = [pixels.bounding_box(mask) for mask in self.masks]
+        boxes = [bounding_box(mask) for mask in self.masks]
         kept = [n for n, box in enumerate(boxes) if box is not None]
         if not kept:
             return supervision.Detections.empty()
@@ -125,11 +126,10 @@ class ImageSegmenter:
     """
 
     def __init__(self, components: Components, config: Config | None = None, rules: MaskRules | None = None) -> None:
-        self.name = (config or Config()).model
-        self.placement = components.placement
+        self.components = components
+        self.config = config or Config()
         self.sizes = components.sizes
         self.rules = rules or MaskRules()
-        self._components = components
 
     @classmethod
     def load(cls, model: str | Config = "nano", *, rules: MaskRules | None = None, **overrides: Any) -> ImageSegmenter:
@@ -137,12 +137,16 @@ class ImageSegmenter:
         config = Config.load(model, **overrides)
         return cls(backends.load(config), config, rules)
 
+    def with_rules(self, rules: MaskRules) -> ImageSegmenter:
+        """The same model with other rules."""
+        return ImageSegmenter(self.components, self.config, rules)
+
     def encode(self, image: ImageLike) -> Encoded:
         """Encode one picture: what ``video.picture.to_rgb`` takes. Raises ``SourceError`` if it is none."""
         frame = Frame(to_rgb(image), 0, Fraction(0))
         pixels_in = pixels.still_to_tensor(frame.image, self.sizes.image_size)
         with torch.inference_mode():
-            return Encoded(frame, steps.encode(self._components, pixels_in))
+            return Encoded(frame, steps.encode(self.components, pixels_in))
 
     def encode_batch(self, images: Iterable[ImageLike]) -> EncodedBatch:
         """Encode several pictures, of any sizes; one that cannot be read does not stop the others."""
@@ -235,7 +239,7 @@ class ImageSegmenter:
         """Logits ``[B, N, S/4, S/4]`` and predicted IoU ``[B, N]`` for B prompts as ``steps.decode`` takes them."""
         with torch.inference_mode():
             base = features.s16_alone.expand(len(points[1]), -1, -1, -1)
-            said = steps.decode(self._components, features, base, points, prior)
+            said = steps.decode(self.components, features, base, points, prior)
             if multimask:
                 return said.logits[:, 1:].float(), said.iou[:, 1:]
             if not self.rules.stable:

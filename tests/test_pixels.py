@@ -54,13 +54,6 @@ def test_masks_are_cut_at_zero_at_frame_size():
     assert mask[:, 16:].all()
 
 
-def test_bounding_box_is_tight_and_exclusive():
-    mask = np.zeros((10, 12), bool)
-    assert pixels.bounding_box(mask) is None
-    mask[3, 2] = mask[7, 9] = True
-    assert pixels.bounding_box(mask) == (2, 3, 10, 8)
-
-
 def test_mask_prompt_becomes_logits_of_ten():
     mask = np.zeros((30, 50), bool)
     mask[:, :25] = True
