@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
 from pydantic.fields import FieldInfo
 
+from sam2track import chips
 from sam2track.errors import ConfigError
 
 OFFICIAL_MODELS = tuple(
@@ -25,12 +26,20 @@ OFFICIAL_MODELS = tuple(
 )
 MODELS = ("nano", *OFFICIAL_MODELS)
 ENGINES = ("torch", "onnx", "qnn")
-# By engine; one that is not here checks its own at load.
-DEVICES = {"torch": ("auto", "cpu", "cuda", "cuda:0", "mps"), "onnx": ("auto", "cpu", "cuda", "cuda:0")}
+DEVICES = {  # by engine
+    "torch": ("auto", "cpu", "cuda", "cuda:0", "mps"),
+    "onnx": ("auto", "cpu", "cuda", "cuda:0"),
+    "qnn": ("auto", "npu", "emulator"),
+}
 PRECISIONS = {
     "torch": ("auto", "fp32", "bf16", "fp16"),
     "onnx": ("auto", "fp32", "fp16", "int8", "w8a8", "w8a16"),
+    "qnn": ("auto", "fp16", "w8a16", "w8a8"),
 }
+PERFORMANCE = (  # modes of the NPU runtime
+    "burst", "sustained_high_performance", "high_performance", "balanced", "low_balanced", "default",
+    "high_power_saver", "power_saver", "low_power_saver", "extreme_power_saver",
+)  # fmt: skip
 MAX_BYTES = 1_000_000
 
 ComponentName = Literal["image_encoder", "prompt_encoder", "memory_attention", "mask_decoder", "memory_encoder"]
@@ -42,10 +51,10 @@ class Pin:
 
     Attributes:
         engine: ``torch``, ``onnx`` or ``qnn``.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` with torch, all but the last with onnx; qnn checks
-            its own.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` with torch, all but the last with onnx; ``auto``
+            (``npu``), ``npu`` or ``emulator`` with qnn.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16`` with torch; ``auto`` (``fp32``) or what the exported folder
-            holds, such as ``w8a16``, with onnx; qnn checks its own.
+            holds, such as ``w8a16``, with onnx; ``auto`` (``fp16``), ``fp16`` or what the folder holds with qnn.
 
     Raises:
         ConfigError: an engine, device or precision that does not exist.
@@ -58,10 +67,9 @@ class Pin:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ConfigError(f"engine {self.engine!r} is unknown{nearest(self.engine, ENGINES)}")
-        if self.engine not in DEVICES:
-            return
         devices, precisions = DEVICES[self.engine], PRECISIONS[self.engine]
-        if self.device not in devices and not re.fullmatch(r"cuda:\d{1,3}", self.device):
+        numbered = "cuda" in devices and re.fullmatch(r"cuda:\d{1,3}", self.device)
+        if self.device not in devices and not numbered:
             raise ConfigError(f"device {self.device!r} is unknown to {self.engine}{nearest(self.device, devices)}")
         if self.precision not in precisions:
             raise ConfigError(
@@ -156,6 +164,33 @@ class TrackingTable(_Table):
     fill_holes: int = Field(default=8, ge=0, description="an integer of pixels, 0 or more")
 
 
+def _chip(value: object) -> object:
+    return chips.find(value).name if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+
+def _mode(value: str) -> str:
+    if value not in PERFORMANCE:
+        raise ConfigError(f"performance mode {value!r} is unknown{nearest(value, PERFORMANCE)}")
+    return value
+
+
+class QnnTable(_Table):
+    """The engine qnn, which runs graphs on a Qualcomm NPU.
+
+    Attributes:
+        soc: the chip, by name, part or ``soc_model`` number (``chips.CHIPS``). Graphs compiled for it are loaded in
+            place of the plain ones, and it is what the emulator emulates; None leaves an NPU to find out itself.
+        performance: the runtime's performance mode, one of ``PERFORMANCE``.
+    """
+
+    soc: Annotated[str | None, BeforeValidator(_chip)] = Field(
+        default=None, description="a chip such as 'x-elite', or its soc_model number"
+    )
+    performance: Annotated[str, AfterValidator(_mode)] = Field(
+        default="burst", description="a performance mode, in quotes"
+    )
+
+
 class Config(_Table):
     """Everything that decides how a tracker is built.
 
@@ -168,6 +203,7 @@ class Config(_Table):
         components: where each component runs.
         memory: how much of the past an object keeps.
         tracking: rules of the tracker.
+        qnn: the engine qnn.
 
     Raises:
         ConfigError: an unknown key or a value that cannot be used.
@@ -184,6 +220,7 @@ class Config(_Table):
     components: ComponentsTable = ComponentsTable()
     memory: MemoryTable = MemoryTable()
     tracking: TrackingTable = TrackingTable()
+    qnn: QnnTable = QnnTable()
 
     if not TYPE_CHECKING:  # type checkers keep the signature that pydantic makes
 

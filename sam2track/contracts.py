@@ -11,7 +11,7 @@ width, m memory width, N memory slots, K object pointers, P prompt points.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -188,13 +188,25 @@ def _length(dim: str, known: Mapping[str, int]) -> int:
     return sum(int(part) if part.isdigit() else known[part] for part in dim.split("+"))
 
 
+class Evidence(NamedTuple):
+    """What the runtime itself said, at load, of where a component runs.
+
+    Attributes:
+        proof: in a few words.
+        load_seconds: how long loading took.
+    """
+
+    proof: str
+    load_seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Components:
     """Five stateless callables with the signatures of ``CONTRACTS``, and the sizes they were built for.
 
     ``None`` for ``logits`` and ``mask`` of the prompt encoder means that no object has one, and for ``valid``
     of memory attention that every entry is real; a backend of static shapes fills them in.
-    ``placement`` says where each component runs, as ``engine:device:precision``.
+    ``placement`` says where each component runs, as ``engine:device:precision``, and ``evidence`` how that is known.
     """
 
     image_encoder: Callable[[Tensor], ImageFeatures]
@@ -206,3 +218,4 @@ class Components:
     memory_encoder: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     sizes: Sizes
     placement: dict[str, str]
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import sam2track
 
 PACKAGE = Path(sam2track.__file__).parent
 LEVELS = [
-    {"data", "errors", "contracts", "config", "timing"},
+    {"data", "errors", "contracts", "chips", "config", "timing"},
     {"network", "video", "masks", "datasets", "pixels", "render", "window", "hub"},
     {"backends"},
     {"memory", "steps", "segmenter", "history"},
@@ -23,6 +23,7 @@ LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 ROOMS_OF = {
     "av": {"video"},
     "onnxruntime": {"backends"},
+    "onnxruntime_qnn": {"backends"},
     "onnx": {"backends"},
     "onnxscript": {"backends"},
     "onnxslim": {"backends"},

@@ -60,6 +60,11 @@ def test_a_file_is_read_whole(tmp_path):
     assert config.tracking.visible_above == 1.0
 
 
+@pytest.mark.parametrize("word", ["x-elite", "Snapdragon X Elite", "SC8380XP", 60])
+def test_a_chip_goes_by_name_part_or_number(word):
+    assert Config.load("nano", set={"qnn.soc": word}).qnn.soc == "x-elite"
+
+
 def test_overrides_win_over_the_file_and_weights_of_a_flag_stay_as_given(tmp_path):
     path = toml(tmp_path, 'weights = "a.pt"\nimage_size = 512\n[memory]\nrecent = 2\n')
     config = Config.load(
@@ -142,6 +147,13 @@ def test_pins(text, expected):
         ({"pin": {"image_encoder": "onnx:mps"}}, ["'mps' is unknown to onnx", "auto, cpu, cuda"]),
         ({"pin": {"image_encoder": "onnx:cpu:w4a4"}}, ["'w4a4' is unknown to onnx", "w8a16"]),
         ({"device": "gpu"}, ["'gpu'", "cpu"]),
+        ({"pin": {"image_encoder": "qnn:nup"}}, ["'nup'", "did you mean 'npu'"]),
+        ({"pin": {"image_encoder": "qnn:cuda:1"}}, ["'cuda:1'", "emulator"]),
+        ({"pin": {"image_encoder": "qnn:npu:fp32"}}, ["'fp32'", "did you mean 'fp16'"]),
+        ({"set": {"qnn.soc": "x-elit"}}, ["'x-elit'", "did you mean 'x-elite'", "8-gen-3 (57)"]),
+        ({"set": {"qnn.soc": 59}}, ["chip 59 is unknown"]),
+        ({"set": {"qnn.soc": True}}, ["qnn.soc = True", "x-elite"]),
+        ({"set": {"qnn.performance": "brust"}}, ["'brust'", "did you mean 'burst'"]),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(overrides, words):
@@ -196,7 +208,7 @@ def test_presets_are_found_in_an_installed_package_too(tmp_path):
     package = Path(config_module.__file__).parent
     installed = tmp_path / "sam2track"
     installed.mkdir()
-    for name in ("config.py", "errors.py"):
+    for name in ("config.py", "chips.py", "errors.py"):
         shutil.copy(package / name, installed)
     (installed / "__init__.py").touch()
     shutil.copytree(package.parent / "configs", installed / "configs")

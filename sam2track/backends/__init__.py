@@ -7,10 +7,9 @@ from importlib import import_module
 from sam2track.backends.sources import Placed, Sources
 from sam2track.config import Config
 from sam2track.contracts import CONTRACTS, Components
-from sam2track.errors import BackendError
 
 # Engine -> its module, whose ``place(pins, sources)`` gives component -> ``Placed`` for the pins it is given.
-_MODULES = {"torch": "pytorch", "onnx": "ort"}
+_MODULES = {"torch": "pytorch", "onnx": "ort", "qnn": "qnn"}
 
 
 def load(config: Config) -> Components:
@@ -21,9 +20,6 @@ def load(config: Config) -> Components:
         BackendError: a component that cannot run where it is pinned.
     """
     pins = {name: config.components.pin(name) for name in CONTRACTS}  # type: ignore[arg-type]
-    for name, pin in pins.items():
-        if pin.engine not in _MODULES:
-            raise BackendError(f"component {name} is pinned to {pin}, but engines here are {', '.join(_MODULES)}")
     sources = Sources(config)
     placed: dict[str, Placed] = {}
     for engine, module in _MODULES.items():
@@ -33,5 +29,6 @@ def load(config: Config) -> Components:
     return Components(
         sizes=sources.sizes,
         placement={name: placed[name].placement for name in CONTRACTS},
+        evidence={name: placed[name].evidence for name in CONTRACTS},
         **{name: placed[name].call for name in CONTRACTS},
     )

@@ -44,9 +44,9 @@ class Room(_Table):
         points: prompt points (P) of the graphs of prompt encoder (the last) and mask decoder (each), ascending.
     """
 
-    slots: Buckets = (1, 3, 7, 10)
-    pointers: int = Field(default=19, ge=1, le=1024)
-    points: Buckets = (1, 8)
+    slots: Buckets = Field(default=(1, 3, 7, 10), description="numbers from 1 on that ascend, at most 16")
+    pointers: int = Field(default=19, ge=1, le=1024, description="a number from 1 to 1024")
+    points: Buckets = Field(default=(1, 8), description="a number from 1 on")
 
     @classmethod
     def of(cls, memory: MemoryTable, slots: tuple[int, ...] = (), pointers: int | None = None, points: int = 8) -> Room:
@@ -63,8 +63,9 @@ class Room(_Table):
                 points=(1, points) if points != 1 else (1,),
             )
         except ValidationError as error:
-            problem = error.errors(include_url=False, include_context=False)[0]
-            raise ConfigError(f"{problem['loc'][0]} {problem['input']}: {problem['msg']}") from error
+            key = str(error.errors(include_url=False, include_context=False)[0]["loc"][0])
+            given = {"slots": slots, "pointers": pointers, "points": points}[key]
+            raise ConfigError(f"{key} is {given}; expected {cls.model_fields[key].description}") from error
 
 
 class File(_Table):
@@ -83,6 +84,7 @@ class Graph(_Table):
         precision: ``fp32`` as exported, or of a quantised or compiled variant.
         bucket: memory slots or prompt points it takes; 0 where the component has no buckets.
         soc: the chip it was compiled for; None for a portable graph.
+        source: of a compiled graph, the hash of the graph it was made from; ``runtime`` the versions that made it.
         files: the graph, then the files it refers to.
         error: the largest relative error against torch, as checked when the graph was made.
     """
@@ -91,6 +93,8 @@ class Graph(_Table):
     precision: str = Field(default="fp32", pattern=r"^[a-z0-9]{1,16}$")
     bucket: int = Field(default=0, ge=0)
     soc: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    source: Sha256 | None = None
+    runtime: str | None = Field(default=None, pattern=r"^[0-9A-Za-z./_-]{1,60}$")
     files: tuple[File, ...] = Field(min_length=1, max_length=16)
     error: float | None = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from sam2track.backends.manifest import Exported
 from sam2track.backends.sources import Placed, Sources
 from sam2track.backends.static import GRAPHS, StaticComponent, letters
 from sam2track.config import Pin
-from sam2track.contracts import shape
+from sam2track.contracts import Evidence, shape
 from sam2track.errors import BackendError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -112,7 +113,11 @@ def check_ports(session: Any, name: str, known: Mapping[str, int], path: Path) -
 
 def _placed(name: str, pin: Pin, device: torch.device, exported: Exported) -> Placed:
     precision = "fp32" if pin.precision == "auto" else pin.precision
-    return Placed(component(name, exported, precision, device), f"onnx:{device}:{precision}")
+    start = perf_counter()
+    call = component(name, exported, precision, device)
+    # A CPU session has one provider; of a CUDA session, ``_check_assignment`` asked where its nodes are.
+    evidence = Evidence(f"all nodes on {PROVIDERS[device.type]}", perf_counter() - start)
+    return Placed(call, f"onnx:{device}:{precision}", evidence)
 
 
 def _device(name: str, pin: Pin) -> torch.device:
@@ -135,7 +140,7 @@ def _load(name: str, bucket: int, exported: Exported, path: Path, device: torch.
     ort = runtime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its errors are raised, and told once
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the next stage needs the cores
     provider: Any = PROVIDERS[device.type]
     if device.type == "cuda":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from sam2track.backends.sources import Placed, Sources
 from sam2track.config import Pin
-from sam2track.contracts import CONTRACTS, Components
+from sam2track.contracts import CONTRACTS, Components, Evidence
 from sam2track.errors import BackendError
 from sam2track.network.variants import Network
 
@@ -63,8 +64,12 @@ def components(network: Network, pin: Pin) -> Components:
 
 
 def _placed(network: Network, name: str, device: torch.device, precision: str) -> Placed:
-    part = TorchComponent(getattr(network, name), device, DTYPES[precision])
-    return Placed(part, f"torch:{device}:{precision}")
+    start = perf_counter()
+    module = getattr(network, name)
+    part = TorchComponent(module, device, DTYPES[precision])
+    where = {str(parameter.device) for parameter in module.parameters()}
+    evidence = Evidence(f"all parameters on {', '.join(sorted(where))}", perf_counter() - start)
+    return Placed(part, f"torch:{device}:{precision}", evidence)
 
 
 def _resolve(name: str, pin: Pin) -> tuple[torch.device, str]:

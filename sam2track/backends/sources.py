@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 from sam2track import hub
 from sam2track.backends.manifest import Exported
 from sam2track.config import Config
-from sam2track.contracts import Sizes
+from sam2track.contracts import Evidence, Sizes
 from sam2track.network import weights
 from sam2track.network.variants import VARIANTS, Network
 
 
 class Placed(NamedTuple):
-    """One component where it runs, and its placement as ``engine:device:precision``."""
+    """One component where it runs, its placement as ``engine:device:precision``, and what speaks for that."""
 
     call: Any
     placement: str
+    evidence: Evidence
 
 
 class Sources:
