@@ -8,9 +8,10 @@ from pathlib import Path
 from sam2track.config import nearest
 from sam2track.datasets.annotated import AnnotatedClip
 from sam2track.datasets.folders import folder_clips
+from sam2track.datasets.sav import is_sav, sav_clips
 from sam2track.errors import ConfigError, SourceError
 
-LAYOUTS = ("auto", "davis", "ytvos")
+LAYOUTS = ("auto", "davis", "ytvos", "sav")
 
 
 def open_dataset(
@@ -20,7 +21,7 @@ def open_dataset(
 
     Args:
         root: its folder.
-        layout: ``davis``, ``ytvos`` (also MOSE and LVOS) or ``auto``.
+        layout: ``davis``, ``ytvos`` (also MOSE and LVOS), ``sav`` or ``auto``.
         split: such as ``train`` or ``val``; None is the validation split if there is one, else everything.
         sequences: names of the clips to take; None takes all.
 
@@ -33,7 +34,8 @@ def open_dataset(
         raise ConfigError(f"layout {layout!r} is unknown{nearest(layout, LAYOUTS)}")
     if not root.is_dir():
         raise SourceError(f"{root} is not a folder; give the folder of a dataset")
-    clips: list[AnnotatedClip] = list(folder_clips(root, split))
+    sav = layout == "sav" or (layout == "auto" and is_sav(root))
+    clips: list[AnnotatedClip] = list(sav_clips(root, split) if sav else folder_clips(root, split))
     if sequences is None:
         return clips
     by_name = {clip.name: clip for clip in clips}

@@ -7,6 +7,7 @@ and reads past the end of a text that breaks off inside a number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import cv2
@@ -19,6 +20,7 @@ from sam2track.errors import MaskletError
 
 MAX_PIXELS = 2**26  # of one mask: twice an 8K frame
 MAX_COUNTS = 2**23  # characters: noise that fills a 4K frame needs half of that
+MAX_POINTS = 2**16  # numbers of one polygon
 MAX_DIGITS = 7  # of one run: 5 bits each, enough for +-2^34
 
 
@@ -55,7 +57,42 @@ def decode(rle: Rle) -> Mask:
     counts = rle.get("counts")
     if not isinstance(counts, str):
         raise MaskletError(f"RLE counts are {type(counts).__name__}; expected compressed COCO counts as text")
-    lengths = _runs(counts)
+    return _painted(_runs(counts), height, width)
+
+
+def decode_runs(runs: Sequence[int], size: object) -> Mask:
+    """The bool mask ``[H, W]`` of uncompressed COCO counts of a mask of ``size`` [H, W], from any source.
+
+    Raises:
+        MaskletError: as ``decode``.
+    """
+    height, width = _checked_size(size)
+    if not 0 < len(runs) <= height * width + 1 or not all(0 <= run <= height * width for run in runs):
+        raise MaskletError(f"RLE has {len(runs)} runs that do not fit a {width}x{height} mask; the RLE is damaged")
+    return _painted(np.asarray(runs, dtype=np.int64), height, width)
+
+
+def decode_polygons(polygons: Sequence[Sequence[float]], size: object) -> Mask:
+    """The bool mask ``[H, W]`` of COCO polygons ``[x, y, x, y, ...]`` in a picture of ``size`` [H, W], from any source.
+
+    Raises:
+        MaskletError: a polygon of fewer than three points, or one that lies far outside the picture.
+    """
+    height, width = _checked_size(size)
+    reach = height + width  # COCO's painter takes time and memory with the length of an outline
+    for polygon in polygons:
+        if len(polygon) < 6 or len(polygon) % 2 or len(polygon) > MAX_POINTS:
+            raise MaskletError(f"polygon has {len(polygon)} numbers; expected x, y of 3 to {MAX_POINTS // 2} points")
+        if not all(-reach <= value <= 2 * reach for value in polygon):
+            raise MaskletError(f"polygon lies outside the {width}x{height} picture; expected coordinates in pixels")
+    if not polygons:
+        return np.zeros((height, width), dtype=bool)
+    merged = coco.merge(coco.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width))
+    return np.asarray(coco.decode(merged)).astype(bool)
+
+
+def _painted(lengths: NDArray[np.int64], height: int, width: int) -> Mask:
+    """The mask whose runs are ``lengths``, if they fill it."""
     if lengths.min() < 0 or lengths.max() > height * width or lengths.sum() != height * width:
         raise MaskletError(f"RLE counts do not fill the {width}x{height} mask exactly; the RLE is damaged")
     inside = np.arange(lengths.size, dtype=np.uint8) & 1  # runs alternate and begin with the background
