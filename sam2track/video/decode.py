@@ -1,14 +1,12 @@
 """From an open container to upright RGB pictures with exact times.
 
-The one place that talks to FFmpeg's demuxers and decoders. Damage is counted and skipped; every
+The one place that talks to FFmpeg's decoders. Damage is counted and skipped; every
 FFmpeg error leaves here as a ``SourceError`` of one line.
 """
 
 from __future__ import annotations
 
-import re
 import struct
-import time
 from collections.abc import Generator, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain
@@ -22,6 +20,15 @@ from av.video.stream import VideoStream
 
 from sam2track.data import Image
 from sam2track.errors import SourceError
+from sam2track.video.container import (
+    UndecodableError,
+    open_container,
+    picture_a_packet,
+    probe_limit,
+    source_error,
+    video_stream,
+)
+from sam2track.video.losses import Losses
 from sam2track.video.protocol import MAX_PIXELS
 
 _GIVE_UP_AFTER = 32  # read errors in a row: past the damage there is nothing left to read
@@ -33,10 +40,6 @@ _QUARTER_TURNS = {  # counter-clockwise
     2: (-_ONE, 0, 0, 0, -_ONE, 0, 0, 0, 2**30),
     3: (0, _ONE, 0, -_ONE, 0, 0, 0, 0, 2**30),
 }
-
-
-class UndecodableError(SourceError):
-    """The data is damaged or no video at all, as opposed to out of reach or refused."""
 
 
 class Picture(NamedTuple):
@@ -90,6 +93,7 @@ class Decoder:
         """
         self.name = name
         self.damaged = 0
+        self._landed: int | None = None
         self._max_pixels = max_pixels
         self._timeout = timeout
         self._reformatter = VideoReformatter()
@@ -97,42 +101,19 @@ class Decoder:
         self._turned = False
         self._rotation: int | None = None
         self._matrix: tuple[int, ...] | None = None
-        started = time.monotonic()
+        self._container = open_container(
+            target, name, format=format, options={**probe_limit(max_pixels), **(options or {})}, timeout=timeout
+        )
         try:
-            self._container = av.open(
-                target,
-                "r",
-                format=format,
-                options={**_probe_limit(max_pixels), **(options or {})},
-                timeout=timeout,
-                metadata_errors="replace",
-            )
-        except (av.FFmpegError, ValueError, OSError) as error:
-            if timeout and time.monotonic() - started >= timeout[0]:  # some protocols report it as invalid data
-                raise _no_answer(name, timeout[0]) from error
-            raise source_error(name, error) from error
-        try:
-            self._stream = self._video_stream()
+            self._stream = video_stream(self._container, name)
             self._describe()
+            self._picture_a_packet = picture_a_packet(self._stream)
             self._stream.thread_type = cast(Any, threads)
             self._pictures = self._decode()
             self._begin()
         except BaseException:
             self._container.close()
             raise
-
-    def _video_stream(self) -> VideoStream:
-        """The stream to decode: the best one that moves."""
-        streams = self._container.streams
-        moving = [s for s in streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not moving:
-            held = ", ".join(sorted({stream.type for stream in streams})) or "nothing"
-            raise SourceError(f"{self.name} has no video stream (it holds: {held}); give a file with video")
-        best = streams.best("video")
-        stream = best if best in moving else moving[0]
-        if stream.codec_context is None:
-            raise SourceError(f"{self.name} is coded in a format this FFmpeg cannot decode; convert it, e.g. to H.264")
-        return stream
 
     def _describe(self) -> None:
         """Read what the container says of the stream, and refuse an oversized one."""
@@ -174,23 +155,53 @@ class Decoder:
         first, self._first = self._first, None
         return next(self._pictures) if first is None else first
 
-    def _decode(self) -> Generator[Picture, None, None]:
+    def seek(self, to: int, wanted: int) -> bool:
+        """Go on from the last keyframe at or before ``to``, with the first picture at or after ``wanted``.
+
+        Both are in units of ``time_base``. What comes before ``wanted`` is decoded and dropped.
+
+        Returns:
+            Whether it did: False where the container cannot seek, or landed too late.
+        """
+        self._pictures.close()
+        try:
+            self._container.seek(to, stream=self._stream)
+        except (av.FFmpegError, OSError):
+            return False
+        self._pictures = self._decode(wanted)
+        self._first = next(self._pictures, None)
+        return self._landed is not None and self._landed <= to
+
+    def _decode(self, wanted: int | None = None) -> Generator[Picture, None, None]:
         """Pictures in presentation order; a packet or frame that is damaged is counted instead."""
-        told = 0
-        for packet in chain(self._packets(), [None]):  # None: out with the frames the decoder still holds
+        losses = Losses(self._picture_a_packet, self.damaged)
+        packets = self._packets() if wanted is None else self._from_keyframe()
+        for packet in chain(packets, [None]):  # None: out with the frames the decoder still holds
+            if packet is not None and packet.pts is not None and not packet.is_discard:
+                losses.expect(packet.pts, packet.dts)
             try:
                 frames = self._stream.decode(packet)
             except av.FFmpegError:
                 self.damaged += 1
                 continue
             for frame in frames:
-                if frame.is_corrupt:
+                lost = None if frame.is_corrupt else losses.before(frame.pts, self.damaged)
+                if lost is None:
                     self.damaged += 1
                     continue
-                image = self._rgb(frame)
+                if wanted is not None and frame.pts is not None and frame.pts < wanted:
+                    continue
                 at = None if frame.pts is None else frame.pts * self.time_base
-                yield Picture(image, at, self.damaged - told)
-                told = self.damaged
+                yield Picture(self._rgb(frame), at, lost)
+
+    def _from_keyframe(self) -> Iterator[av.Packet[VideoStream]]:
+        """Packets from the first keyframe on; its time is where the container landed."""
+        self._landed = None
+        for packet in self._packets():
+            if self._landed is None and packet.is_keyframe:
+                self._landed = packet.pts
+            if self._landed is not None:
+                yield packet
 
     def _packets(self) -> Iterator[av.Packet[VideoStream]]:
         """Packets of the stream; past damage, as far as there is something to read."""
@@ -247,14 +258,6 @@ class Decoder:
         self.close()
 
 
-def _probe_limit(max_pixels: int) -> dict[str, str]:
-    """Keeps FFmpeg from decoding something huge while it finds out what it is.
-
-    Wide enough that it still learns the size of what is only too large for ``max_pixels``, so we can say so.
-    """
-    return {"max_pixels": str(2 * max(max_pixels, MAX_PIXELS))}
-
-
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """The 3 x 3 fixed-point matrix by which a player shows ``frame``, row by row; None when it has none."""
     try:
@@ -282,39 +285,3 @@ def upright(image: Image, matrix: tuple[int, ...]) -> Image:
     else:
         mirror_x, mirror_y = a < 0, d < 0
     return np.ascontiguousarray(image[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1])
-
-
-def without_password(url: str) -> str:
-    """``url`` as it may be shown: a password in it is starred out."""
-    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", url)
-
-
-_REFUSED = "was refused by its server ({reason}); check the address and the credentials"
-_FAULTS: tuple[tuple[type[BaseException], str], ...] = (
-    (ConnectionRefusedError, "refused the connection; check the address and port, and that the server runs"),
-    (PermissionError, "may not be read (permission denied); change its permissions"),
-    (FileNotFoundError, "does not exist; check the path"),
-    (av.error.HTTPClientError, _REFUSED),
-    (av.error.HTTPError, _REFUSED),
-    (OSError, "cannot be read ({reason}); check that it is there, whole, and not in use elsewhere"),
-)
-
-
-def _no_answer(name: str, waited: float | None) -> SourceError:
-    after = f" within {waited:g} s" if waited is not None else ""
-    return SourceError(f"{name} did not answer{after}; check that it is running, or allow it a longer timeout")
-
-
-def source_error(name: str, error: BaseException, waited: float | None = None) -> SourceError:
-    """The ``SourceError`` for what FFmpeg raised, in one line with the remedy."""
-    if isinstance(error, av.error.InvalidDataError):
-        return UndecodableError(f"{name} is not a video FFmpeg can read; check that it is whole and really a video")
-    if isinstance(error, av.error.ExitError | TimeoutError):
-        return _no_answer(name, waited)
-    if isinstance(error, EOFError):
-        return UndecodableError(f"{name} ends before its video begins; check that it is whole")
-    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-    for kind, text in _FAULTS:
-        if isinstance(error, kind):
-            return SourceError(f"{name} {text.format(reason=reason)}")
-    return UndecodableError(f"{name} cannot be read as video ({reason}); check that it is whole and really a video")

@@ -26,7 +26,7 @@ class FileSource(Source):
             SourceError: it is missing, empty, unreadable, not a video, or larger than ``max_pixels`` a frame.
         """
         path = Path(path)
-        _check_file(path)
+        check_file(path)
         # An absolute path cannot be mistaken for one of FFmpeg's protocols ("concat:...").
         self._decoder = decoder = Decoder(str(path.absolute()), str(path), max_pixels=max_pixels)
         self._timeline = Timeline(decoder.rate, decoder.time_base)
@@ -54,7 +54,7 @@ class FileSource(Source):
                 self._decoder.close()
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raise what FFmpeg would say less clearly."""
     try:
         if path.is_file() and path.stat().st_size > 0:

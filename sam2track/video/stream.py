@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 
 from sam2track.errors import SourceError
-from sam2track.video.decode import Decoder, without_password
+from sam2track.video.container import without_password
+from sam2track.video.decode import Decoder
 from sam2track.video.live import LiveSource, Reconnect
 from sam2track.video.protocol import MAX_PIXELS
 

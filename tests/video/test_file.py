@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sam2track.errors import SourceError
-from sam2track.video.decode import UndecodableError
+from sam2track.video.container import UndecodableError
 from sam2track.video.file import FileSource
 from tests.clips import NTSC, damage_packets, index_of, numbered, solid, write_audio, write_clip, write_images
 
