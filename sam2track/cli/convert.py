@@ -27,9 +27,10 @@ def convert(
     force: o.Force = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Convert masklets: our .jsonl, SA-V *_manual.json, COCO, YouTube-VIS or CVAT .json, MOT or MOTS .txt, and
-    folders of DAVIS palette PNG.
+    """Convert masklets to and from the formats of SA-V, COCO, CVAT, YouTube-VIS, DAVIS, MOT and MOTS.
 
+    By their names: clip.jsonl is ours, clip_manual.json SA-V, clip.json COCO, clip_cvat.json and clip_ytvis.json
+    what they say, clip.txt MOT, clip_mots.txt MOTS, and a name without a dot a DAVIS folder of palette PNG.
     What the new format cannot hold is said.
     """
     import sam2track as st

@@ -1,5 +1,5 @@
 """Masklets in the formats of the field: SA-V, COCO, YouTube-VIS, DAVIS, MOT, MOTS and CVAT."""
 
-from sam2track.masks.formats.convert import FORMATS, convert
+from sam2track.masks.formats.conversion import FORMATS, convert
 
 __all__ = ["FORMATS", "convert"]

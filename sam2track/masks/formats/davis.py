@@ -84,4 +84,4 @@ def _write_frame(folder: Path, result: FrameResult) -> int:
     masks = {plain_id(i, MAX_ID, "a palette PNG"): seen.mask for i, seen in result.objects.items()}
     labels = merge(masks, result.size)
     write_labels(folder / f"{result.index:05d}.png", labels)
-    return sum(np.count_nonzero(mask) for mask in masks.values()) - np.count_nonzero(labels)
+    return int(sum(np.count_nonzero(mask) for mask in masks.values()) - np.count_nonzero(labels))
