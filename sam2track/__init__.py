@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sam2track.config import Config
     from sam2track.data import Frame, FrameResult, Prediction, Prompt
     from sam2track.datasets import open_dataset
+    from sam2track.discovery import Discoverer, DiscoveryRules, discover
     from sam2track.engine import Run, track
     from sam2track.errors import (
         BackendError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from sam2track.evaluation import evaluate, score_masks
+    from sam2track.masks.formats import convert
     from sam2track.masks.masklets import MaskletWriter, read_masklets
     from sam2track.masks.scores import mean_score
     from sam2track.render import overlay
@@ -41,6 +43,7 @@ _HOMES = {
     "config": ("Config",),
     "data": ("Frame", "FrameResult", "Prediction", "Prompt"),
     "datasets": ("open_dataset",),
+    "discovery": ("Discoverer", "DiscoveryRules", "discover"),
     "engine": ("Run", "track"),
     "errors": (
         "BackendError",
@@ -53,6 +56,7 @@ _HOMES = {
         "WeightsError",
     ),
     "evaluation": ("evaluate", "score_masks"),
+    "masks.formats": ("convert",),
     "masks.masklets": ("MaskletWriter", "read_masklets"),
     "masks.scores": ("mean_score",),
     "render": ("overlay",),
@@ -70,6 +74,8 @@ __all__ = [
     "Camera",
     "Config",
     "ConfigError",
+    "Discoverer",
+    "DiscoveryRules",
     "Frame",
     "FrameResult",
     "ImageSegmenter",
@@ -90,6 +96,8 @@ __all__ = [
     "VideoWriter",
     "WeightsError",
     "Window",
+    "convert",
+    "discover",
     "evaluate",
     "mean_score",
     "open_dataset",

@@ -14,13 +14,13 @@ from __future__ import annotations
 import atexit
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self, cast
 
 from sam2track.channel import Channel, ClosedError
 from sam2track.data import Frame, FrameResult, Prompt
@@ -41,6 +41,16 @@ _DECODE = "sam2track decode"  # name of the reading thread
 _READ_ENDS, _STEP_ENDS = 1.0, 30.0
 
 
+class Prompter(Protocol):
+    """Whoever prompts new objects by itself, from what is seen on a frame; ``Discoverer`` is one."""
+
+    def due(self, index: int) -> bool:
+        """Whether it wants to see frame ``index``; called from two threads, and more than once a frame."""
+
+    def find(self, encoded: Encoded, result: FrameResult, room: int) -> Sequence[Prompt]:
+        """Prompts for at most ``room`` new objects on a frame that was due, given the objects tracked on it."""
+
+
 class _Item(NamedTuple):
     """One frame on its way; ``payload`` is what the last stage made of it."""
 
@@ -54,6 +64,7 @@ def track(
     tracker: Tracker,
     prompts: Mapping[int, Mapping[int, Prompt]] | None = None,
     *,
+    prompter: Prompter | None = None,
     policy: Policy | None = None,
     overlap: bool | None = None,
     queue: int = 2,
@@ -66,6 +77,7 @@ def track(
         tracker: tracks in its own thread during the run; do not call it meanwhile, use ``Run.send``.
         prompts: frame index -> object id -> prompt. A prompt for a frame that is skipped or damaged
             is given on the next frame that is tracked.
+        prompter: finds new objects as the video brings them, such as a ``Discoverer``; they get ids above all others.
         policy: ``lossless`` tracks every frame, the source waits for the tracker; ``newest`` skips
             to the newest frame when the tracker is slower than the source. Default: by ``source.live``.
         overlap: encode frame t+1 while frame t is tracked, in two threads. Default: yes, except with
@@ -92,7 +104,7 @@ def track(
         # Measured with nano at 384 px on 2 cores: files 98 ms a frame overlapped, 129 ms in turn; a camera
         # 93 ms a frame and 211 ms late overlapped, 130 ms a frame and 143 ms late in turn.
         overlap = policy == "lossless" or not share_cpu
-    return Run(frames, tracker, schedule, owned, policy=policy, overlap=overlap, queue=queue)
+    return Run(frames, tracker, schedule, owned, prompter=prompter, policy=policy, overlap=overlap, queue=queue)
 
 
 class Run:
@@ -117,6 +129,7 @@ class Run:
         schedule: Schedule,
         owned: ExitStack,
         *,
+        prompter: Prompter | None,
         policy: Policy,
         overlap: bool,
         queue: int,
@@ -129,6 +142,7 @@ class Run:
         self._tracker = tracker
         self._tracker_timings = tracker.timings
         self._schedule = schedule
+        self._prompter = prompter
         self._overlap = overlap
         self._owned = owned  # the source, if the run opened it
         self._frame_count = 0
@@ -256,19 +270,35 @@ class Run:
             self._decoded.finish(error)
 
     def _encode(self, item: _Item) -> _Item:
-        if not self._schedule.wants(item.frame.index):
+        if not (self._schedule.wants(item.frame.index) or self._due(item.frame.index)):
             return item  # nothing to track on this frame, so nothing to encode
         return item._replace(payload=self._tracker.encode(item.frame))
+
+    def _due(self, index: int) -> bool:
+        return self._prompter is not None and self._prompter.due(index)
 
     def _track(self, item: _Item) -> _Item:
         removed, rounds = self._schedule.take(item.frame.index)
         for object_id in removed:
             self._tracker.remove(object_id)
-        result = self._tracker.step(cast("Frame | Encoded", item.payload), rounds[0] if rounds else {})
+        frame = cast("Frame | Encoded", item.payload)
+        prompter = self._prompter if self._due(item.frame.index) else None
+        if prompter is not None and isinstance(frame, Frame):
+            frame = self._tracker.encode(frame)
+        result = self._tracker.step(frame, rounds[0] if rounds else {})
         for corrections in rounds[1:]:
-            refined = self._tracker.refine(corrections)
-            result = replace(result, objects={**result.objects, **refined.objects})
+            result = self._refined(result, corrections)
+        if prompter is not None:
+            with self.timings.measure("discover"):
+                found = prompter.find(cast("Encoded", frame), result, self._tracker.room)
+            result = self._refined(result, self._schedule.start(found))
         return item._replace(payload=result)
+
+    def _refined(self, result: FrameResult, prompts: Mapping[int, Prompt]) -> FrameResult:
+        """``result`` after ``prompts`` on its frame."""
+        if not prompts:
+            return result
+        return replace(result, objects={**result.objects, **self._tracker.refine(prompts).objects})
 
 
 def _run_stage(items: Iterable[_Item], work: Callable[[_Item], _Item], outbox: Channel[_Item]) -> None:

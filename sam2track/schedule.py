@@ -10,7 +10,7 @@ one frame: the first goes to ``Tracker.step``, each further one corrects it with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 
 from sam2track.data import Prompt
@@ -38,12 +38,22 @@ class Schedule:
         self._sent: list[Round] = []
         self._removed: list[int] = []
         self._object_ids = set(object_ids)
+        self._highest = max([0, *self._object_ids, *(i for objects in self._scheduled.values() for i in objects)])
 
     def send(self, prompts: Mapping[int, Prompt]) -> None:
         """Keep object id -> prompt for the next tracked frame."""
         checked = _checked_prompts(prompts, "sent prompts")
         with self._lock:
             _append(self._sent, checked)
+            self._highest = max([self._highest, *checked])
+
+    def start(self, prompts: Sequence[Prompt]) -> Round:
+        """Give new objects their ids: each above every id that was ever given, scheduled or sent."""
+        with self._lock:
+            ids = range(self._highest + 1, self._highest + 1 + len(prompts))
+            self._highest += len(prompts)
+            self._object_ids.update(ids)
+            return dict(zip(ids, prompts, strict=True))
 
     def remove(self, object_id: int) -> None:
         """Forget an object, and what was sent for it, before the next tracked frame."""

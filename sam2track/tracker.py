@@ -83,6 +83,16 @@ class Tracker:
         self._segmenter.timings = timings
 
     @property
+    def components(self) -> Components:
+        """The network, each component timed under its name."""
+        return self._segmenter.components
+
+    @property
+    def room(self) -> int:
+        """How many more objects may be added."""
+        return self._max_objects - len(self._banks)
+
+    @property
     def object_ids(self) -> tuple[int, ...]:
         """Ids of the tracked objects, in the order they were added."""
         return tuple(self._banks)
