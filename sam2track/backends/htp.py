@@ -175,10 +175,12 @@ def _session_options(target: Target, more: Mapping[str, str]) -> Any:
 
 def proof(session: Any, target: Target) -> str:
     """What the session itself says of where it runs, in a few words."""
-    nodes = sum(len(part.get_nodes()) for part in session.get_provider_graph_assignment_info())
-    what = "the HTP emulator" if target.kind == "emulator" else "a device of type NPU"
+    parts = session.get_provider_graph_assignment_info()
+    kinds = [node.op_type for part in parts for node in part.get_nodes()]
+    graph = "a compiled binary" if kinds == ["EPContext"] else f"all {len(kinds)} nodes"
+    where = "the HTP emulator" if target.kind == "emulator" else "a device of type NPU"
     chip = "" if target.chip is None else f" as {target.chip.name}"
-    return f"all {nodes} nodes assigned to {PROVIDER} on {what}{chip}"
+    return f"{graph} assigned to {PROVIDER} on {where}{chip}"
 
 
 def _check_assignment(session: Any, component: str, target: Target) -> None:

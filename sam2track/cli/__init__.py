@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from sam2track.cli.bench import bench
+from sam2track.cli.compile import compile_
 from sam2track.cli.doctor import doctor
 from sam2track.cli.drift import drift
 from sam2track.cli.eval import evaluate
@@ -48,6 +49,7 @@ app.command()(render)
 app.command("eval")(evaluate)
 app.add_typer(models, name="models")
 app.command()(export)
+app.command("compile")(compile_)
 app.command()(doctor)
 app.command()(bench)
 app.command()(drift)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -17,6 +21,9 @@ from sam2track.cli import options as o
 from sam2track.cli import report
 from sam2track.cli.bench import FULL_BANK, made_up, time_steps
 from sam2track.errors import Sam2TrackError, SinkError
+
+if TYPE_CHECKING:
+    from sam2track.contracts import Components
 
 PACKAGES = ("sam2track", "torch", "av", "numpy", "opencv-python", "supervision", "numba", "huggingface_hub",
             "onnxruntime", "onnxruntime-qnn")  # fmt: skip
@@ -108,16 +115,65 @@ def window_problem() -> str | None:
 
 def timed_model(settings: st.Config) -> dict[str, Any]:
     """Where each component of the model runs and what a frame costs, or the problem that keeps it from running."""
+    import torch
+
+    from sam2track import backends
+    from sam2track.contracts import CONTRACTS
+
     try:
-        tracker = st.Tracker.load(settings)
+        components = backends.load(settings)
+        watched = {name: Watched(getattr(components, name)) for name in CONTRACTS}
+        tracker = st.Tracker(replace(components, **cast("dict[str, Any]", watched)), settings)
         stages = time_steps(tracker, made_up((360, 640)), objects=1, warmup=FULL_BANK, count=STEPS)
+        for _ in range(STEPS):  # the only component that a step without prompts does not call
+            watched["prompt_encoder"](torch.zeros(1, 1, 2), torch.ones(1, 1), None, None, None, None)
     except Sam2TrackError as error:
         return {"name": settings.model, "problem": str(error)}
     return {
         "name": tracker.name,
         "image_size": tracker.sizes.image_size,
         "placement": tracker.placement,
+        "components": {name: account(name, components, each) for name, each in watched.items()},
         "stages": report.stages(stages),
+    }
+
+
+class Watched:
+    """A component that keeps the durations of its last calls, and where its last output lies."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+        self.device = ""
+        self.seconds: deque[float] = deque(maxlen=STEPS)
+
+    def __call__(self, *tensors: Any) -> Any:
+        """Call the component."""
+        start = perf_counter()
+        output = self._call(*tensors)
+        self.seconds.append(perf_counter() - start)
+        self.device = str((output[0] if isinstance(output, tuple) else output).device)
+        return output
+
+
+def account(name: str, components: Components, watched: Watched) -> dict[str, Any]:
+    """Where a component ran, how that is known, and what it cost.
+
+    The tensors that torch gives lie where they were computed. An NPU gives its results to the host, so there the
+    runtime's own account counts, on which the placement stands.
+    """
+    import numpy as np
+
+    engine, device, precision = place_of(components.placement[name])
+    evidence = components.evidence.get(name)
+    median, p99 = np.quantile(np.array(watched.seconds) * 1000, (0.5, 0.99))
+    return {
+        "engine": engine,
+        "device": watched.device if engine == "torch" else device,
+        "precision": precision,
+        "proof": f"gave tensors on {watched.device}" if engine == "torch" or evidence is None else evidence.proof,
+        "load_s": None if evidence is None else round(evidence.load_seconds, 3),
+        "median_ms": round(float(median), 3),
+        "p99_ms": round(float(p99), 3),
     }
 
 
@@ -137,9 +193,13 @@ def say(findings: dict[str, Any]) -> None:
         return
     report.say_table(
         f"model {model['name']} at {model['image_size']} px",
-        ["component", "engine", "device", "precision"],
-        [[name, *place_of(pin)] for name, pin in model["placement"].items()],
-    )
+        ["component", "engine", "device", "precision", "load s", "median ms", "p99 ms", "proof"],
+        [
+            [name, each["engine"], each["device"], each["precision"], "" if each["load_s"] is None
+             else f"{each['load_s']:.2f}", f"{each['median_ms']:.2f}", f"{each['p99_ms']:.2f}", each["proof"]]
+            for name, each in model["components"].items()
+        ],
+    )  # fmt: skip
     report.say_table(
         "\none object, one step",
         ["stage", "median ms", "p99 ms"],
