@@ -27,9 +27,10 @@ from sam2track.backends.static import GRAPHS, NO_POINT, buckets, letters
 from sam2track.config import Config, Pin
 from sam2track.contracts import CONTRACTS, shape
 from sam2track.data import Image
-from sam2track.errors import BackendError, SinkError
+from sam2track.errors import BackendError, ConfigError, SinkError
 
-OPSET = 18
+OPSETS = range(18, 23)  # 23 has an attention operator whose masks ONNX Runtime does not broadcast
+OPSET = OPSETS[0]
 TOLERANCE = 1e-4  # relative error of a graph against torch, both fp32
 _KEPT = ["FusionGemm", "FusionGemmMul"]  # Reshape, Gemm, Reshape: the QNN runtime drops the reshapes where it must not
 PACKAGES = ("sam2track", "torch", "onnx", "onnxscript", "onnxslim", "onnxruntime")
@@ -53,17 +54,20 @@ def export(
         source: the config that names model, weights and image size.
         folder: made by this; its parent is there.
         room: slots, pointers and points of the graphs; default: what the config's memory needs.
-        opset: ONNX operator set, 18 or newer.
+        opset: ONNX operator set, one of ``OPSETS``.
         force: replace an exported folder of that name.
         images: frames to check the graphs on, RGB uint8; default: made-up ones.
         tell: is given a line now and then.
 
     Raises:
+        ConfigError: an opset that cannot be made.
         SinkError: ``folder`` exists, or cannot be written.
         BackendError: packages are missing, a component cannot be exported, or its graph differs from torch.
         WeightsError: weights that are missing, damaged or of another model.
     """
     sources = source if isinstance(source, Sources) else Sources(source)
+    if opset not in OPSETS:
+        raise ConfigError(f"opset is {opset}; expected {OPSETS[0]} to {OPSETS[-1]}")
     _check_packages()
     check_target(folder, force)
     room = room or Room.of(sources.config.memory)
@@ -147,12 +151,8 @@ def _to_onnx(module: nn.Module, name: str, inputs: tuple[Tensor, ...], opset: in
     import onnxslim
 
     contract = GRAPHS[name]
-    logs = logging.getLogger("torch.onnx")
-    level = logs.level
-    logs.setLevel(logging.ERROR)  # it warns of libraries that are not needed
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 inputs,
@@ -166,14 +166,33 @@ def _to_onnx(module: nn.Module, name: str, inputs: tuple[Tensor, ...], opset: in
             model = onnxslim.slim(program.model_proto, skip_fusion_patterns=_KEPT)
     except torch.onnx.OnnxExporterError as error:
         raise BackendError(f"{name} cannot be exported with opset {opset}: {ort.first_line(error)}") from error
-    finally:
-        logs.setLevel(level)
+    found = {(part.domain, part.version) for part in model.opset_import}
+    if found != {("", opset)}:
+        raise BackendError(
+            f"{name} cannot be exported with opset {opset}: the exporter gave {sorted(found)}; try {OPSET}"
+        )
     model.graph.name = name
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
     del model.metadata_props[:]
     return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's warnings, of libraries and versions that are not needed, from the user."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _manifest(sources: Sources, room: Room, opset: int, graphs: list[Graph]) -> Manifest:
@@ -192,11 +211,11 @@ def _manifest(sources: Sources, room: Room, opset: int, graphs: list[Graph]) -> 
     )
 
 
+@torch.inference_mode()
 def _checked(sources: Sources, exported: Exported, images: Sequence[Image], tell: Tell) -> Exported:
     """``exported`` with the error of each graph, which was run on what torch's components give each other."""
     reference = pytorch.components(sources.network, Pin("torch", "cpu", "fp32"))
-    with torch.inference_mode():
-        calls = rehearse.calls(reference, exported.manifest.room, images)
+    calls = rehearse.calls(reference, exported.manifest.room, images)
     graphs = []
     for name in CONTRACTS:
         component = ort.component(name, exported)

@@ -27,7 +27,7 @@ def export(  # noqa: PLR0913, PLR0917, a flag each
         int | None, typer.Option(metavar="K", help="Object pointers they take. Default: what the config needs.")
     ] = None,
     points: Annotated[int, typer.Option(metavar="P", help="Points a prompt may have; a box counts as 2.")] = 8,
-    opset: Annotated[int, typer.Option(metavar="N", help="ONNX operator set, 18 or newer.")] = 18,
+    opset: Annotated[int, typer.Option(metavar="N", help="ONNX operator set, 18 to 22.")] = 18,
     force: o.Force = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sam2track.network.variants import Variant
 
 BLOCK = 4 << 20  # attention scores worked on at once by a CPU, 16 MB
+GRAPH_BLOCK = 16 << 20  # the same in a graph, which has a fixed number of blocks: 64 MB
 SLOTS = 7  # temporal codes: 1 to 6 frames ago, then prompted
 
 
@@ -155,7 +156,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     if _plain_cpu(q):
         return _attend_by_rows(q, k, v, bias)
     mask = None if bias is None else bias[:, None]
-    return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], attn_mask=mask)[:, 0]
+    blocks = -(-q.shape[1] * k.shape[1] // GRAPH_BLOCK) if torch.compiler.is_compiling() else 1
+    parts = [
+        F.scaled_dot_product_attention(part[:, None], k[:, None], v[:, None], attn_mask=mask)[:, 0]
+        for part in q.chunk(blocks, dim=1)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _plain_cpu(x: Tensor) -> bool:
