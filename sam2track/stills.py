@@ -137,6 +137,12 @@ class ImageSegmenter:
         config = Config.load(model, **overrides)
         return cls(backends.load(config), config, rules)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the features are: the image encoder's device, as torch knows it."""
+        engine, *device, _ = self.components.placement["image_encoder"].split(":")
+        return torch.device(":".join(device) if engine == "torch" else "cpu")
+
     def with_rules(self, rules: MaskRules) -> ImageSegmenter:
         """The same model with other rules."""
         return ImageSegmenter(self.components, self.config, rules)

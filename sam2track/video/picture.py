@@ -97,5 +97,7 @@ def _array_to_rgb(array: NDArray[Any], name: str) -> Image:
     if colours.dtype == np.uint16:
         colours = ((colours.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     if colours.dtype != np.uint8:
-        raise SourceError(f"{name} is {colours.dtype}; expected uint8, or uint16 of full range (scale it first)")
+        raise SourceError(
+            f"{name} is {array.dtype}{list(array.shape)}; expected uint8, or uint16 of full range (scale it first)"
+        )
     return np.ascontiguousarray(np.broadcast_to(colours, (*array.shape[:2], 3)))
