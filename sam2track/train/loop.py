@@ -1,116 +1,197 @@
-"""The training loop: one step after another, checkpoints that resume exactly, a log.
+"""The training loop: one step after another, on one processor or several, with checkpoints that resume exactly.
 
-What is always true: a step's data and prompts depend on the run's seed and the step's number alone, and a
-checkpoint holds everything else (weights, their moving average, the optimiser), so a run that was
-stopped and resumed gives the weights it would have given.
+What is always true: a step's data and prompts depend on the run's seed, the step's number and the rank of
+the process alone, and a checkpoint holds everything else (weights, their moving average, the optimiser), so
+a run that was stopped and resumed gives the weights it would have given. Nothing in a step waits for the
+device; what it computed is looked at when it is reported. Only the first process writes.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from lightning_fabric import Fabric
+from torch import Tensor
 
 from sam2track.errors import ConfigError, Sam2TrackError
 from sam2track.network import weights as checkpoints
 from sam2track.network.variants import VARIANTS, Network
-from sam2track.train.assets import Assets
-from sam2track.train.clips import Dice, make_clips
+from sam2track.train import checkpoint
 from sam2track.train.dense import DenseHeads
-from sam2track.train.evaluate import held_out_scores
+from sam2track.train.footage import Supply
 from sam2track.train.initialise import initialise
-from sam2track.train.objective import batch_loss
+from sam2track.train.log import Log
+from sam2track.train.objective import Objective
+from sam2track.train.optimiser import learning_rate, parameter_groups
 from sam2track.train.recipe import Recipe, Stage
 
-CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
-LOG = "log.csv"
 AVERAGE_EVERY = 4  # steps: often enough, and nearly free
-COLUMNS = ("step", "stage", "loss", "rate", "frames_per_s", "minutes", "click", "box", "mask", "tracked", "present")
+REPORT = ("step", "stage", "loss", "rate", "frames_per_s", "minutes")
+SCORED = ("click", "box", "mask_jf", "click_jf", "presence", "footage_jf")
+
+# Scores of the averaged network, by name. Called by the first process, after the weights were written to a file.
+Judge = Callable[[Network], dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What to train, on what, and where it goes.
+    """What to train, how, and where it goes.
 
     Attributes:
         model: a name of ``VARIANTS``.
         recipe: in what order.
         out: folder of the checkpoint, the averaged weights and the log.
+        weights: a checkpoint to go out from; None: from nothing.
+        frozen: components that do not learn.
         seed: of weights, data and prompts.
-        device: where everything runs.
         precision: ``fp32`` or ``bf16`` (autocast).
-        log_every: steps between log lines.
-        evaluate_every: steps between held-out scores and checkpoints.
+        compiled: let torch.compile fuse the components.
+        compact: checkpoints in 16 bits and in pieces.
+        log_every: steps between reports.
+        evaluate_every: steps between scores and checkpoints.
+        minutes: stop, with a checkpoint, after so long; None: at the end of the recipe.
     """
 
     model: str
     recipe: Recipe
     out: Path
+    weights: Path | None = None
+    frozen: tuple[str, ...] = ()
     seed: int = 0
-    device: str = "cpu"
     precision: str = "fp32"
+    compiled: bool = False
+    compact: bool = False
     log_every: int = 20
     evaluate_every: int = 200
+    minutes: float | None = None
 
 
 class Trainer:
-    """Call ``resume`` if a checkpoint may be there, then ``train``."""
+    """Call ``resume`` if a checkpoint may be there, then ``train``.
 
-    def __init__(self, run: Run, assets: Assets, held_out: Assets) -> None:
-        self.run = run
-        self.assets, self.held_out = assets, held_out
-        self.step = 0
-        self.seconds = 0.0
-        variant = VARIANTS[run.model]
-        self.network = Network(variant, run.recipe.stages[0].style.size)
+    Args:
+        run: what to do.
+        fabric: the processors, launched.
+        supply: where clips come from.
+        judge: scores that are reported; None: only the loss is.
+    """
+
+    def __init__(self, run: Run, fabric: Fabric, supply: Supply, judge: Judge | None = None) -> None:
+        self.run, self.fabric = run, fabric
+        self.step, self.seconds = 0, 0.0
+        self._supply, self._judge = supply, judge
+        self._stage = run.recipe.stages[0]
+        self.network = Network(VARIANTS[run.model], self._stage.style.size)
         initialise(self.network, run.seed)
-        self.heads = DenseHeads(variant)
-        self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
+        if run.weights is not None:
+            checkpoints.load(self.network, run.weights)
+        self.heads = DenseHeads(VARIANTS[run.model])
+        self.average = {name: value.clone().to(fabric.device) for name, value in self.network.state_dict().items()}
         self._place()
-        self.optimiser = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), fused=True)
 
     def train(self, say: Callable[[str], None] = print) -> None:
-        """Train to the end of the recipe."""
-        losses: list[float] = []
-        started, frames = time.perf_counter(), 0
-        while self.step < self.run.recipe.steps:
-            stage, within = self.run.recipe.at(self.step)
-            self._fit_size(stage.style.size)
-            losses.append(self._step(stage, within))
-            frames += stage.clips * stage.style.frames
-            self.step += 1
-            ends = self.step % self.run.evaluate_every == 0 or self.step == self.run.recipe.steps
-            if ends or self.step % self.run.log_every == 0:
-                took = time.perf_counter() - started
-                self.seconds += took
-                self._report(stage, within, sum(losses) / len(losses), frames / took, ends, say)
-                losses, started, frames = [], time.perf_counter(), 0
+        """Train to the end of the recipe, or until the run's minutes are over; ``say`` gets a line a report.
+
+        Raises:
+            Sam2TrackError: the loss is not finite any more; the last checkpoint is from before.
+        """
+        began = time.perf_counter()
+        with Log(self.run.out, (*REPORT, *SCORED), self.step) if self.fabric.is_global_zero else _Silence() as log:
+            while self.step < self.run.recipe.steps:
+                row = self._until_report()
+                late = self.run.minutes is not None and time.perf_counter() - began > 60 * self.run.minutes
+                late = bool(self.fabric.broadcast(late))
+                if late or self.step % self.run.evaluate_every == 0 or self.step == self.run.recipe.steps:
+                    row |= self._pause()
+                log.write(row)
+                if self.fabric.is_global_zero:
+                    say("  ".join(f"{name} {value}" for name, value in row.items()) + f"  of {self.run.recipe.steps}")
+                if late:
+                    return
 
     def resume(self) -> bool:
-        """Continue from the checkpoint in the run's folder; False when there is none."""
-        path = self.run.out / CHECKPOINT
-        if not path.is_file():
+        """Continue from the checkpoint in the run's folder; False when there is none.
+
+        Raises:
+            ConfigError: the checkpoint is of another model.
+            WeightsError: it is damaged.
+        """
+        saved = checkpoint.read(self.run.out, self.fabric.device)
+        if saved is None:
             return False
-        saved = torch.load(path, map_location=self.run.device, weights_only=True)
         if saved["model"] != self.run.model:
-            raise ConfigError(f"checkpoint {path} is of {saved['model']}, not of {self.run.model}; give another folder")
-        self.step, self.seconds = saved["step"], saved["seconds"]
-        self.network.load_state_dict(saved["network"])
-        self.heads.load_state_dict(saved["heads"])
-        self.average = saved["average"]
-        self.optimiser.load_state_dict(saved["optimiser"])
+            raise ConfigError(
+                f"the checkpoint in {self.run.out} is of {saved['model']}, not of {self.run.model}; give another --out"
+            )
+        self._restore(saved)
         return True
 
-    def save(self) -> None:
-        """Write the checkpoint and the averaged weights."""
-        self.run.out.mkdir(parents=True, exist_ok=True)
+    def averaged(self) -> Network:
+        """A network of the averaged weights, at the size of the current stage."""
+        network = Network(self.network.variant, self.network.sizes.image_size)
+        network.load_state_dict(self.average)
+        return network.to(self.fabric.device)
+
+    def _until_report(self) -> dict[str, Any]:
+        """Steps until there is something to report, and the report."""
+        started, frames, losses = time.perf_counter(), 0, []
+        while True:
+            stage, within = self.run.recipe.at(self.step)
+            self._enter(stage)
+            rate = learning_rate(self.run.recipe, stage, within)
+            losses.append(self._learn(rate))
+            frames += stage.clips * stage.style.frames * self.fabric.world_size
+            self.step += 1
+            if self.step == self.run.recipe.steps or any(
+                self.step % every == 0 for every in (self.run.log_every, self.run.evaluate_every)
+            ):
+                break
+        reduced = self.fabric.all_reduce(torch.stack(losses).mean())
+        loss = float(cast(Tensor, reduced))  # waits for the device
+        if not math.isfinite(loss):
+            raise Sam2TrackError(f"loss is {loss} by step {self.step}; start anew with a lower rate or another seed")
+        took = time.perf_counter() - started
+        self.seconds += took
+        return {
+            "step": self.step,
+            "stage": self.run.recipe.stages.index(stage),
+            "loss": round(loss, 4),
+            "rate": f"{rate:.2e}",
+            "frames_per_s": round(frames / took, 1),
+            "minutes": round(self.seconds / 60, 2),
+        }
+
+    def _learn(self, rate: float) -> Tensor:
+        """One optimiser step; returns the loss, which may not have been computed yet."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate * group.get("scale", 1.0)
+        seed = self.run.seed * 10_000_019 + self.step + (self.fabric.global_rank << 44)
+        clips = self._supply(self._stage.style, self._stage.clips, seed)
+        loss: Tensor = self._model(clips.frames, clips.labels, clips.layers, seed + (1 << 48))
+        self._stepper.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        norm = self.run.recipe.clip_norm
+        self.fabric.clip_gradients(self._model, self._stepper, max_norm=norm, error_if_nonfinite=False)
+        self._stepper.step()
+        self._update_average()
+        return loss.detach()
+
+    def _update_average(self) -> None:
+        if self.step % AVERAGE_EVERY:
+            return
+        decay = min(self.run.recipe.ema, (1 + self.step) / (10 + self.step)) ** AVERAGE_EVERY
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+
+    def _pause(self) -> dict[str, float]:
+        """Write the weights and the checkpoint, and work out the scores."""
         state = {
             "model": self.run.model,
             "step": self.step,
@@ -118,103 +199,66 @@ class Trainer:
             "network": self.network.state_dict(),
             "heads": self.heads.state_dict(),
             "average": self.average,
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
         }
-        partial = self.run.out / f".{CHECKPOINT}.partial"
-        torch.save(state, partial)
-        partial.replace(self.run.out / CHECKPOINT)
-        checkpoints.save(self.averaged(), self.run.out / WEIGHTS)
+        if self.run.compact:  # every process goes on from what one of them writes
+            for name, dtype in (("network", torch.float16), ("average", torch.float16), ("optimiser", torch.bfloat16)):
+                state[name] = checkpoint.halved(state[name], dtype)
+            self._restore(state)
+        if not self.fabric.is_global_zero:
+            self.fabric.barrier()
+            return {}
+        averaged = self.averaged()
+        checkpoint.write(state, self.run.out, compact=self.run.compact)
+        stored = torch.float16 if self.run.compact else torch.float32
+        checkpoints.save(averaged, self.run.out / WEIGHTS, stored)
+        scores = {} if self._judge is None else self._judge(averaged)
+        self.fabric.barrier()
+        return {name: round(value, 4) for name, value in scores.items()}
 
-    def averaged(self) -> Network:
-        """A network of the averaged weights, at the size of the current stage."""
-        network = Network(self.network.variant, self.network.sizes.image_size)
-        network.load_state_dict(self.average)
-        return network.to(self.run.device)
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.network.load_state_dict(saved["network"])
+        self.heads.load_state_dict(saved["heads"])
+        for name, value in saved["average"].items():
+            self.average[name].copy_(value)
+        self._optimiser.load_state_dict(saved["optimiser"])
 
-    def _step(self, stage: Stage, within: int) -> float:
-        rate = learning_rate(self.run.recipe, stage, within)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        seed = self.run.seed * 10_000_019 + self.step
-        clips = make_clips(self.assets, stage.style, stage.clips, seed)
-        dice = Dice(seed + (1 << 48), clips.labels.device)
-        kind = torch.device(self.run.device).type
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.run.precision == "bf16"):
-            loss = batch_loss(self.network, self.heads, clips, stage, self.run.recipe.losses, dice)
-        if not torch.isfinite(loss):
-            raise Sam2TrackError(f"loss is {float(loss)} at step {self.step}; resume with a lower rate or another seed")
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self._parameters(), self.run.recipe.clip_norm)
-        self.optimiser.step()
-        self._average()
-        return float(loss.detach())
-
-    def _average(self) -> None:
-        if self.step % AVERAGE_EVERY:
+    def _enter(self, stage: Stage) -> None:
+        """Make ``stage`` the current one; at another image size the same weights get other position tables."""
+        if stage is self._stage:
             return
-        decay = min(self.run.recipe.ema, (1 + self.step) / (10 + self.step)) ** AVERAGE_EVERY
-        for name, value in self.network.state_dict().items():
-            self.average[name].lerp_(value.to(self.average[name].dtype), 1 - decay)
-
-    def _report(
-        self, stage: Stage, within: int, loss: float, speed: float, ends: bool, say: Callable[[str], None]
-    ) -> None:
-        row: dict[str, Any] = {
-            "step": self.step,
-            "stage": self.run.recipe.stages.index(stage),
-            "loss": round(loss, 4),
-            "rate": f"{learning_rate(self.run.recipe, stage, within):.2e}",
-            "frames_per_s": round(speed, 1),
-            "minutes": round(self.seconds / 60, 2),
-        }
-        if ends:
-            style = replace(stage.style, frames=4)
-            scores = held_out_scores(self.averaged(), self.held_out, style)
-            row |= {name: round(value, 3) for name, value in scores.items()}
-            self.save()
-        log = self.run.out / LOG
-        log.parent.mkdir(parents=True, exist_ok=True)
-        new = not log.is_file()
-        with log.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        say("  ".join(f"{name} {value}" for name, value in row.items()) + f"  of {self.run.recipe.steps}")
-
-    def _fit_size(self, size: int) -> None:
-        """Switch the network to another image size: the same weights, other position tables."""
-        if self.network.sizes.image_size == size:
+        self._stage = self._objective.stage = stage
+        if stage.style.size == self.network.sizes.image_size:
             return
-        state, optimiser = self.network.state_dict(), self.optimiser.state_dict()
-        self.network = Network(self.network.variant, size)
+        state, optimiser = self.network.state_dict(), self._optimiser.state_dict()
+        self.network = Network(self.network.variant, stage.style.size)
         self.network.load_state_dict(state)
         self._place()
-        self.optimiser = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), fused=True)
-        self.optimiser.load_state_dict(optimiser)
+        self._optimiser.load_state_dict(optimiser)
 
     def _place(self) -> None:
-        self.network.to(self.run.device).train()
-        self.heads.to(self.run.device).train()
-        self.average = {name: value.to(self.run.device) for name, value in self.average.items()}
-
-    def _parameters(self) -> list[torch.nn.Parameter]:
-        return [*self.network.parameters(), *self.heads.parameters()]
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """Matrices decay; biases, norms and tokens do not."""
-        decay = self.run.recipe.weight_decay
-        matrices = [p for p in self._parameters() if p.ndim > 1 and min(p.shape[:2]) > 1]
-        others = [p for p in self._parameters() if not (p.ndim > 1 and min(p.shape[:2]) > 1)]
-        return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        """Put the network and its optimiser onto the processors."""
+        for name in self.run.frozen:
+            getattr(self.network, name).requires_grad_(False)
+        if self.run.compiled:
+            for component in self.network.children():
+                component.compile(dynamic=False)
+        self._objective = Objective(self.network, self.heads, self.run.recipe.losses, self._stage).train()
+        self._optimiser = torch.optim.AdamW(
+            parameter_groups(self._objective, self.run.recipe), betas=(0.9, 0.98), fused=True
+        )
+        self._model, self._stepper = self.fabric.setup(self._objective, self._optimiser)
 
 
-def learning_rate(recipe: Recipe, stage: Stage, within: int) -> float:
-    """Warm-up, then a cosine over the stage down to a tenth of its peak (the last stage: to a hundredth)."""
-    floor = 0.01 if stage is recipe.stages[-1] else 0.3
-    warm = min(recipe.warm_up, stage.steps // 2)
-    if within < warm:
-        return stage.rate * (within + 1) / warm
-    progress = (within - warm) / max(stage.steps - warm, 1)
-    return stage.rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+class _Silence:
+    """The log of the processes that write none."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Forget a row."""
+
+    def __enter__(self) -> _Silence:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass

@@ -3,78 +3,84 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sam2track.contracts import ImageFeatures, MaskCandidates
 from sam2track.network.variants import Network
 from sam2track.pixels import MEAN, STD
-from sam2track.train.clips import Clips, Dice
+from sam2track.train.constants import constant
 from sam2track.train.dense import DenseHeads
+from sam2track.train.dice import Dice
 from sam2track.train.losses import LossWeights, candidate_loss, mask_target
 from sam2track.train.prompts import draw_objects
 from sam2track.train.recipe import Stage
-from sam2track.train.rollout import PROMPT_KINDS, Rows, Truth, click_and_box, follow, frame_features, make_rows, start
+from sam2track.train.rollout import PROMPT_KINDS, Lesson, Rows, click_and_box, follow, frame_features, make_rows, start
 
 
-def batch_loss(
-    network: Network, heads: DenseHeads, clips: Clips, stage: Stage, weights: LossWeights, dice: Dice
-) -> Tensor:
-    """Mean loss of ``clips``."""
-    features = network.image_encoder(normalise(clips.frames.flatten(0, 1)))
-    dense: Tensor = heads(features, clips.labels, clips.layers) if stage.dense else features.s16.new_zeros(())
-    loss = stage.dense * dense
-    if stage.memory:
-        return loss + clip_loss(network, features, clips, stage, weights, dice)
-    for frame in range(clips.labels.shape[1]):
-        alone = ImageFeatures(*(maps[frame :: clips.labels.shape[1]] for maps in features))
-        still = Clips(clips.frames[:, frame : frame + 1], clips.labels[:, frame : frame + 1], clips.layers)
-        loss = loss + still_loss(network, alone, still, stage, weights, dice) / clips.labels.shape[1]
-    return loss
+class Objective(nn.Module):
+    """A network, its throw-away heads, and the loss of both in one stage: the module that is trained.
 
+    ``stage`` may be set to another one of the same image size at any time.
+    """
 
-def still_loss(
-    network: Network, features: ImageFeatures, still: Clips, stage: Stage, weights: LossWeights, dice: Dice
-) -> Tensor:
-    """Loss of prompts on single frames."""
-    rows = make_rows(still.labels, *draw_objects(dice, still.labels, still.layers, stage.objects))
-    masks = rows.masks[:, 0]
-    candidates = click_and_box(network, frame_features(features, rows.clip, 0, 1), masks, dice)
-    return _prompted_loss(candidates, rows, weights)
+    def __init__(self, network: Network, heads: DenseHeads, weights: LossWeights, stage: Stage) -> None:
+        super().__init__()
+        self.network, self.heads = network, heads
+        self.weights, self.stage = weights, stage
 
+    def forward(self, frames: Tensor, labels: Tensor, layers: int, seed: int) -> Tensor:
+        """Mean loss of clips: ``frames`` [B, T, 3, S, S], ``labels`` [B, T, S, S]; prompts are drawn from ``seed``."""
+        dice = Dice(seed, labels.device)
+        features = self.network.image_encoder(normalise(frames.flatten(0, 1)))
+        loss = features.s16.new_zeros((), dtype=torch.float32)
+        if self.stage.dense:
+            loss = self.stage.dense * self.heads(features, labels, layers)
+        learn = self._clips if self.stage.memory else self._stills
+        return loss + learn(features, labels, layers, dice)  # type: ignore[no-any-return]
 
-def clip_loss(
-    network: Network, features: ImageFeatures, clips: Clips, stage: Stage, weights: LossWeights, dice: Dice
-) -> Tensor:
-    """Loss of prompts on the first frame and of tracking through the others."""
-    length = clips.labels.shape[1]
-    rows = make_rows(clips.labels, *draw_objects(dice, clips.labels, clips.layers, stage.objects))
-    first = frame_features(features, rows.clip, 0, length)
-    prompted = click_and_box(network, first, rows.masks[:, 0], dice)
-    loss = 0.5 * _prompted_loss(prompted, rows, weights)
-    kind = dice.integer(len(rows.clip), below=PROMPT_KINDS)
-    taught = dice.chance(len(rows.clip), of=stage.taught)
-    memories = [start(network, first, rows.masks[:, 0], prompted, kind)]
-    for frame in range(1, length):
-        now = frame_features(features, rows.clip, frame, length)
-        candidates, memory = follow(network, now, memories, Truth(rows.masks[:, frame], taught))
-        memories.append(memory)
-        loss = loss + _row_mean(candidates, rows.masks[:, frame], rows.real, weights) / (length - 1)
-    return loss
+    def _stills(self, features: ImageFeatures, labels: Tensor, layers: int, dice: Dice) -> Tensor:
+        """Loss of prompts on each frame by itself."""
+        stills = labels.flatten(0, 1)[:, None]
+        rows = make_rows(stills, *draw_objects(dice, stills, layers, self.stage.objects))
+        return self._prompted(click_and_box(self.network, _of(features, rows, 0, 1), rows.masks[:, 0], dice), rows)
+
+    def _clips(self, features: ImageFeatures, labels: Tensor, layers: int, dice: Dice) -> Tensor:
+        """Loss of prompts on the first frame and of tracking through the others, with a correction on one."""
+        length = labels.shape[1]
+        rows = make_rows(labels, *draw_objects(dice, labels, layers, self.stage.objects))
+        count = len(rows.clip)
+        first = _of(features, rows, 0, length)
+        prompted = click_and_box(self.network, first, rows.masks[:, 0], dice)
+        loss = 0.5 * self._prompted(prompted, rows)
+        kind = dice.integer(count, below=PROMPT_KINDS)
+        taught, corrected = dice.chance(count, of=self.stage.taught), dice.chance(count, of=self.stage.corrected)
+        moment = dice.host.randrange(1, length) if self.stage.corrected else 0
+        memories = [start(self.network, first, rows.masks[:, 0], prompted, kind)]
+        for frame in range(1, length):
+            lesson = Lesson(rows.masks[:, frame], taught, corrected if frame == moment else None)
+            decoded, memory = follow(self.network, _of(features, rows, frame, length), memories, lesson, dice)
+            memories.append(memory)
+            loss = loss + self._mean(decoded[0], lesson.masks, rows.real) / (length - 1)
+            if len(decoded) > 1:
+                counts = rows.real * corrected * lesson.present
+                loss = loss + 0.5 * self._mean(decoded[1], lesson.masks, counts)
+        return loss
+
+    def _prompted(self, prompted: list[MaskCandidates], rows: Rows) -> Tensor:
+        losses = [self._mean(candidates, rows.masks[:, 0], rows.real) for candidates in prompted]
+        return torch.stack(losses).mean()
+
+    def _mean(self, candidates: MaskCandidates, masks: Tensor, counts: Tensor) -> Tensor:
+        """Mean loss of the rows that count."""
+        target = mask_target(masks, candidates.logits.shape[-1])
+        return (candidate_loss(candidates, target, self.weights) * counts).sum() / counts.sum().clamp_min(1)
 
 
 def normalise(frames: Tensor) -> Tensor:
     """RGB in [0, 1] to what the image encoder reads."""
-    mean, std = (torch.tensor(values, device=frames.device).reshape(1, 3, 1, 1) for values in (MEAN, STD))
+    mean, std = (constant(values, frames.device).reshape(1, 3, 1, 1) for values in (MEAN, STD))
     return (frames - mean) / std
 
 
-def _prompted_loss(prompted: list[MaskCandidates], rows: Rows, weights: LossWeights) -> Tensor:
-    total = rows.real.new_zeros(())
-    for candidates in prompted:
-        total = total + _row_mean(candidates, rows.masks[:, 0], rows.real, weights)
-    return total / len(prompted)
-
-
-def _row_mean(candidates: MaskCandidates, masks: Tensor, real: Tensor, weights: LossWeights) -> Tensor:
-    target = mask_target(masks, candidates.logits.shape[-1])
-    return (candidate_loss(candidates, target, weights) * real).sum() / real.sum().clamp_min(1)
+def _of(features: ImageFeatures, rows: Rows, frame: int, length: int) -> ImageFeatures:
+    return frame_features(features, rows.clip, frame, length)

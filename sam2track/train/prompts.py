@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2track.train.clips import Dice
+from sam2track.train.dice import Dice
 
 
 def draw_objects(dice: Dice, labels: Tensor, layers: int, count: int, least: float = 0.004) -> tuple[Tensor, Tensor]:
@@ -32,7 +32,7 @@ def draw_clicks(dice: Dice, masks: Tensor) -> Tensor:
     for kernel in (3, 7):
         depth = depth - F.max_pool2d(-inside, kernel, stride=1, padding=kernel // 2)
     weight = (depth * inside).flatten(1) ** 2 + 1e-6
-    pick = torch.multinomial(weight, 1, generator=dice.generator)[:, 0]
+    pick = dice.pick(weight)
     side = inside.shape[-1]
     return torch.stack([pick % side, pick // side], dim=1).float() * 2
 

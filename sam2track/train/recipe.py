@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from sam2track.train.clips import Style
+from sam2track.config import nearest
+from sam2track.errors import ConfigError
+from sam2track.network.variants import VARIANTS
 from sam2track.train.losses import LossWeights
+from sam2track.train.style import Style
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Stage:
         rate: peak learning rate.
         dense: weight of the dense losses.
         taught: share of objects whose memory is written from the truth rather than from the network's own masks.
+        corrected: share of objects that get a corrective click on a later frame.
     """
 
     steps: int
@@ -31,18 +35,32 @@ class Stage:
     rate: float = 1e-3
     dense: float = 0.0
     taught: float = 0.0
+    corrected: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Stages, and what they share."""
+    """Stages, and what they share.
+
+    Attributes:
+        stages: one after another.
+        losses: weights of the loss.
+        weight_decay: of matrices.
+        clip_norm: largest norm of a gradient.
+        warm_up: steps, of each stage.
+        ema: decay of the moving average of the weights, a step.
+        layer_decay: a block of the image encoder learns at this times the rate of the block after it.
+        pretrained: goes out from trained weights, at the image size of the model.
+    """
 
     stages: tuple[Stage, ...]
     losses: LossWeights = field(default_factory=LossWeights)
     weight_decay: float = 0.05
     clip_norm: float = 1.0
-    warm_up: int = 100  # steps, of each stage
+    warm_up: int = 100
     ema: float = 0.995
+    layer_decay: float = 1.0
+    pretrained: bool = False
 
     @property
     def steps(self) -> int:
@@ -58,10 +76,38 @@ class Recipe:
         raise IndexError(f"the recipe has {self.steps} steps")
 
 
-def scaled(recipe: Recipe, factor: float) -> Recipe:
-    """The same recipe with ``factor`` times as many steps in every stage."""
-    stages = tuple(replace(stage, steps=max(1, round(stage.steps * factor))) for stage in recipe.stages)
-    return replace(recipe, stages=stages)
+def recipe_for(name: str, model: str) -> Recipe:
+    """A recipe by its name; one for trained weights at the image size of ``model``.
+
+    Raises:
+        ConfigError: there is no such recipe or model.
+    """
+    for word, known in ((name, RECIPES), (model, VARIANTS)):
+        if word not in known:
+            raise ConfigError(f"{'recipe' if known is RECIPES else 'model'} {word!r} is unknown{nearest(word, known)}")
+    recipe = RECIPES[name]
+    return adapted(recipe, size=VARIANTS[model].image_size) if recipe.pretrained else recipe
+
+
+def adapted(
+    recipe: Recipe,
+    *,
+    length: float = 1.0,
+    clips: int | None = None,
+    size: int | None = None,
+    frames: int | None = None,
+    rate: float | None = None,
+) -> Recipe:
+    """The same recipe with ``length`` times the steps, and in every stage what else is given.
+
+    ``clips`` a step, image ``size`` in pixels, ``frames`` a clip and peak ``rate``.
+    """
+    stages = []
+    for stage in recipe.stages:
+        style = replace(stage.style, size=size or stage.style.size, frames=frames or stage.style.frames)
+        steps = max(1, round(stage.steps * length))
+        stages.append(replace(stage, steps=steps, clips=clips or stage.clips, style=style, rate=rate or stage.rate))
+    return replace(recipe, stages=tuple(stages))
 
 
 _EASY = Style(size=128, frames=2, layers=3, extent=(0.3, 0.85), speed=0.1, twins=0.1, leaving=0.0, degrade=0.4)
@@ -69,6 +115,7 @@ _PAIRS = Style(size=128, frames=2, layers=4, extent=(0.2, 0.8), speed=0.1, twins
 _CLIPS = Style(size=128, frames=4, layers=4, extent=(0.2, 0.8), speed=0.06, twins=0.3, leaving=0.25)
 _LARGER = Style(size=192, frames=4, layers=4, extent=(0.15, 0.75), speed=0.05, textured=0.4, twins=0.3, leaving=0.25)
 _FULL = Style(size=256, frames=5, layers=4, extent=(0.12, 0.75), speed=0.04, textured=0.4, twins=0.3, leaving=0.25)
+_WIDE = Style(size=256, frames=6, layers=6, extent=(0.08, 0.8), speed=0.05, textured=0.5, twins=0.3, leaving=0.25)
 
 RECIPES: dict[str, Recipe] = {
     # for two CPU cores and an hour or two
@@ -77,15 +124,35 @@ RECIPES: dict[str, Recipe] = {
             Stage(steps=500, clips=8, style=_EASY, objects=2, memory=False, dense=1.0),
             Stage(steps=900, clips=8, style=_PAIRS, objects=2, dense=0.5),
             Stage(steps=1000, clips=5, style=_CLIPS, objects=3, rate=8e-4, dense=0.3, taught=0.7),
-            Stage(steps=600, clips=3, style=_LARGER, objects=3, rate=5e-4, dense=0.1, taught=0.3),
-            Stage(steps=440, clips=2, style=_FULL, objects=3, rate=3e-4, dense=0.1, taught=0.15),
+            Stage(steps=600, clips=3, style=_LARGER, objects=3, rate=5e-4, dense=0.1, taught=0.3, corrected=0.3),
+            Stage(steps=440, clips=2, style=_FULL, objects=3, rate=3e-4, dense=0.1, taught=0.15, corrected=0.3),
         ),
+    ),
+    # for one large GPU and half an hour: large batches, 256 px where it counts; the length is set by a measurement
+    "gpu": Recipe(
+        stages=(
+            Stage(steps=1500, clips=96, style=_EASY, objects=2, memory=False, rate=1.5e-3, dense=1.0),
+            Stage(steps=1500, clips=96, style=replace(_PAIRS, size=192), rate=1.2e-3, dense=0.5, taught=0.5),
+            Stage(steps=1500, clips=32, style=replace(_WIDE, frames=4), dense=0.2, taught=0.5, corrected=0.2),
+            Stage(steps=1500, clips=24, style=_WIDE, rate=8e-4, dense=0.1, taught=0.2, corrected=0.3),
+            Stage(steps=1000, clips=16, style=replace(_WIDE, frames=8), rate=4e-4, taught=0.05, corrected=0.3),
+        ),
+        ema=0.998,
+    ),
+    # from trained weights, on real clips, synthetic ones or both
+    "finetune": Recipe(
+        stages=(Stage(steps=1000, clips=1, style=replace(_WIDE, degrade=0.3), rate=1e-5, corrected=0.5),),
+        weight_decay=0.1,
+        clip_norm=0.1,
+        layer_decay=0.9,
+        ema=0.99,
+        pretrained=True,
     ),
     # two steps of each kind, for tests
     "smoke": Recipe(
         stages=(
             Stage(steps=2, clips=2, style=Style(size=64, frames=2, layers=2), objects=2, memory=False, dense=1.0),
-            Stage(steps=2, clips=2, style=Style(size=64, frames=3, layers=2), objects=2),
+            Stage(steps=2, clips=2, style=Style(size=64, frames=3, layers=2), objects=2, taught=0.3, corrected=0.5),
         ),
         warm_up=1,
     ),

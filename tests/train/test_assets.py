@@ -1,0 +1,95 @@
+"""Assets: read once, split by object, packed to travel."""
+
+import os
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sam2track.errors import SourceError
+from sam2track.train.assets import CELL, MARGIN, PHOTO, fit_sprite, load_assets, pack_assets
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of assets with enough files for both sides of the split."""
+    root = tmp_path_factory.mktemp("assets")
+    rng = np.random.default_rng(0)
+    for part in ("cutouts", "photos", "turns", "textures"):
+        (root / part).mkdir()
+    for i in range(60):
+        cutout = rng.integers(0, 255, (40, 30, 4), np.uint8)
+        cutout[..., 3] = 255
+        Image.fromarray(cutout).save(root / "cutouts" / f"sh3d_thing{i}_v0.png")
+        Image.new("RGB", (80, 60), tuple(rng.integers(0, 255, 3).tolist())).save(root / "photos" / f"photo{i}.png")
+    Image.fromarray(rng.integers(0, 255, (20, 60, 4), np.uint8)).save(root / "turns" / "thing0.png")
+    Image.fromarray(rng.integers(0, 255, (20, 20, 3), np.uint8)).save(root / "textures" / "wood.png")
+    return root
+
+
+def test_assets_are_read_once_and_split_by_object(folder, tmp_path):
+    cache = tmp_path / "runs" / "assets.pt"
+    seen, unseen = (load_assets(folder, cache, held_out) for held_out in (False, True))
+    assert seen.stills + unseen.stills == 60
+    assert 0 < unseen.stills < seen.stills
+    assert seen.scenes + unseen.scenes == 60
+    assert len(seen.photos) + len(unseen.photos) == 61
+    assert seen.turns + unseen.turns == 1
+    assert seen.photos.shape[1:] == (3, *PHOTO)
+    written = cache.stat().st_mtime_ns
+    load_assets(folder, cache)
+    assert cache.stat().st_mtime_ns == written
+
+
+def test_a_packed_file_holds_the_same_pictures(folder, tmp_path):
+    pack_assets(folder, tmp_path / "assets.zip")
+    direct = load_assets(folder, tmp_path / "a.pt")
+    packed = load_assets(tmp_path / "assets.zip", tmp_path / "b.pt")
+    assert (packed.stills, packed.turns, packed.scenes, packed.cells) == (direct.stills, direct.turns, direct.scenes, 3)
+    assert torch.equal(packed.sprites[:, 3], direct.sprites[:, 3])  # outlines are kept exactly
+    assert (packed.photos.float() - direct.photos.float()).abs().mean() < 3
+    assert sorted(os.listdir(tmp_path)) == ["a.pt", "assets.zip", "b.pt"]
+
+
+def test_a_cache_that_is_damaged_is_made_again(folder, tmp_path):
+    cache = tmp_path / "assets.pt"
+    cache.write_bytes(b"half a file")
+    assert load_assets(folder, cache).stills > 0
+
+
+def test_a_sprite_is_premultiplied_and_keeps_its_margin():
+    picture = np.full((20, 10, 4), 200, np.uint8)
+    picture[..., 3] = 100
+    sprite = fit_sprite(Image.fromarray(picture))
+    assert sprite.shape == (4, CELL, CELL)
+    assert sprite[:, :MARGIN].max() == sprite[:, -MARGIN:].max() == 0
+    assert sprite[:, CELL // 2, CELL // 2].tolist() == [78, 78, 78, 100]  # 200 * 100 / 255
+
+
+def test_assets_without_photos_are_refused(tmp_path):
+    (tmp_path / "cutouts").mkdir()
+    Image.new("RGBA", (4, 4)).save(tmp_path / "cutouts" / "a.png")
+    with pytest.raises(SourceError, match="photos hold no pictures"):
+        load_assets(tmp_path, tmp_path / "cache.pt")
+
+
+def test_a_damaged_picture_is_named(folder, tmp_path):
+    for part in ("cutouts", "photos"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "bad.png").write_bytes(b"not a picture")
+    with pytest.raises(SourceError, match=r"bad\.png cannot be read"):
+        load_assets(tmp_path, tmp_path / "cache.pt")
+
+
+def test_a_damaged_packed_file_is_named(folder, tmp_path):
+    packed = tmp_path / "assets.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("cutouts/a.webp", b"RIFF")
+        archive.writestr("photos/a.webp", b"RIFF")
+    with pytest.raises(SourceError, match=r"a\.webp cannot be read"):
+        load_assets(packed, tmp_path / "cache.pt")
+    packed.write_bytes(b"not a zip")
+    with pytest.raises(SourceError, match="neither a folder nor a packed file"):
+        load_assets(packed, tmp_path / "cache.pt")

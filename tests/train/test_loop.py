@@ -1,0 +1,156 @@
+"""A run learns, leaves what it should, and goes on exactly where it was."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sam2track.errors import ConfigError, Sam2TrackError, WeightsError
+from sam2track.network import weights
+from sam2track.network.variants import VARIANTS, Network
+from sam2track.train import checkpoint
+from sam2track.train.clips import make_clips
+from sam2track.train.evaluate import held_out_scores
+from sam2track.train.log import LOG
+from sam2track.train.loop import WEIGHTS, Run, Trainer
+from sam2track.train.optimiser import learning_rate, parameter_groups
+from sam2track.train.recipe import RECIPES, adapted
+from tests.train.material import SMOKE, cpu, one_stage
+
+
+class StopError(Exception):
+    pass
+
+
+def trainer(assets, out, judge=None, supply=None, **changes):
+    run = replace(Run("nano", SMOKE, out, seed=3, log_every=1, evaluate_every=2), **changes)
+    return Trainer(run, cpu(), supply or (lambda *wanted: make_clips(assets, *wanted)), judge)
+
+
+def quiet(line):
+    pass
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_a_resumed_run_gives_the_same_weights(assets, tmp_path, compact):
+    whole = trainer(assets, tmp_path / "whole", compact=compact)
+    whole.train(quiet)
+    first = trainer(assets, tmp_path / "parts", compact=compact)
+    assert not first.resume()
+
+    def stop(line):
+        if line.startswith("step 3 "):  # a step past the checkpoint, of another image size
+            raise StopError
+
+    with pytest.raises(StopError):
+        first.train(stop)
+    second = trainer(assets, tmp_path / "parts", compact=compact)
+    assert second.resume()
+    assert second.step == 2
+    second.train(quiet)
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+    for name, value in whole.average.items():
+        assert torch.equal(value, second.average[name]), name
+    steps = [line.split(",")[0] for line in (tmp_path / "parts" / LOG).read_text().splitlines()]
+    assert steps == ["step", "1", "2", "3", "4"]
+
+
+def test_a_run_leaves_weights_a_log_curves_and_pieces(assets, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PIECE", 10 << 20)
+    lines = []
+    run = trainer(assets, tmp_path, judge=lambda net: held_out_scores(net, assets, clips=4), compact=True)
+    run.train(lines.append)
+    pieces = sorted(path.name for path in tmp_path.glob("checkpoint*"))
+    assert pieces == [f"checkpoint-00000004-{i}of4.pt" for i in range(1, 5)]
+    assert max(path.stat().st_size for path in tmp_path.glob("checkpoint*")) <= 10 << 20
+    assert len((tmp_path / LOG).read_text().splitlines()) == 1 + 4
+    assert list((tmp_path / "curves").iterdir())
+    assert "frames_per_s" in lines[-1]
+    scores = dict(pair.split(" ") for pair in lines[-1].split("  of ")[0].split("  "))
+    assert all(0 <= float(scores[name]) <= 1 for name in ("click", "box", "mask_jf", "click_jf", "presence"))
+    network = Network(VARIANTS["nano"])
+    weights.load(network, tmp_path / WEIGHTS)
+    assert torch.equal(network.mask_decoder.iou_token, run.average["mask_decoder.iou_token"])
+
+
+def test_a_run_stops_when_its_minutes_are_over(assets, tmp_path):
+    run = trainer(assets, tmp_path, minutes=0.0)
+    run.train(quiet)
+    assert run.step == 1
+    assert checkpoint.read(tmp_path)["step"] == 1
+
+
+def test_one_clip_is_learned_by_heart(assets, tmp_path):
+    fixed = make_clips(assets, SMOKE.stages[1].style, 2, 1)
+    losses = []
+    recipe = one_stage(1, steps=16, taught=0.0)
+    run = trainer(assets, tmp_path, supply=lambda *_: fixed, recipe=recipe, evaluate_every=100)
+    run.train(lambda line: losses.append(float(line.split("loss ")[1].split()[0])))
+    assert sum(losses[-4:]) < 0.6 * sum(losses[:4])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(assets, tmp_path):
+    def broken(*wanted):
+        clips = make_clips(assets, *wanted)
+        clips.frames[:] = float("nan")
+        return clips
+
+    with pytest.raises(Sam2TrackError, match="loss is nan by step 1"):
+        trainer(assets, tmp_path, supply=broken).train(quiet)
+    assert checkpoint.read(tmp_path) is None
+    assert not (tmp_path / WEIGHTS).exists()
+
+
+def test_a_checkpoint_of_another_model_is_refused(assets, tmp_path):
+    checkpoint.write({"step": 1, "model": "sam2.1-tiny"}, tmp_path, compact=False)
+    with pytest.raises(ConfigError, match=r"is of sam2\.1-tiny, not of nano"):
+        trainer(assets, tmp_path).resume()
+    (tmp_path / checkpoint.WHOLE).write_bytes(b"half")
+    with pytest.raises(WeightsError, match="is damaged"):
+        trainer(assets, tmp_path).resume()
+
+
+def test_the_newest_checkpoint_whose_pieces_are_all_there_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PIECE", 1000)
+    checkpoint.write({"step": 1, "x": torch.arange(900.0)}, tmp_path, compact=True)
+    old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    checkpoint.write({"step": 2, "x": torch.arange(900.0) + 1}, tmp_path, compact=True)
+    assert checkpoint.read(tmp_path)["x"][0] == 1
+    assert not any((tmp_path / name).exists() for name in old)
+    for name, content in old.items():  # as if the writing of the second had been cut off
+        (tmp_path / name).write_bytes(content)
+    next(iter(tmp_path.glob("checkpoint-00000002-2of*"))).unlink()
+    assert checkpoint.read(tmp_path)["step"] == 1
+
+
+def test_the_rate_warms_up_and_falls():
+    recipe = replace(RECIPES["cpu"], warm_up=10)
+    stage = recipe.stages[-1]
+    rates = [learning_rate(recipe, stage, step) for step in range(stage.steps)]
+    assert rates[0] == pytest.approx(stage.rate / 10)
+    assert max(rates) == pytest.approx(stage.rate)
+    assert rates[-1] < 0.02 * stage.rate
+    assert recipe.at(recipe.steps - 1) == (stage, stage.steps - 1)
+
+
+def test_earlier_blocks_learn_more_slowly():
+    network = Network(VARIANTS["nano"], 64)
+    module = torch.nn.ModuleDict({"network": network})
+    groups = parameter_groups(module, RECIPES["finetune"])
+    scale_of = {id(p): group["scale"] for group in groups for p in group["params"]}
+    blocks = network.image_encoder.trunk.blocks
+    assert scale_of[id(blocks[8].norm1.weight)] == pytest.approx(0.9)
+    assert scale_of[id(blocks[0].norm1.weight)] == pytest.approx(0.9**9)
+    assert scale_of[id(network.image_encoder.trunk.position)] == pytest.approx(0.9**10)
+    assert scale_of[id(network.mask_decoder.iou_token)] == 1
+    assert len(scale_of) == len(list(module.parameters()))
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "finetune"])
+def test_every_stage_of_every_recipe_can_take_a_step(assets, tmp_path, name):
+    """At a tiny size, two clips and one step a stage."""
+    recipe = adapted(RECIPES[name], length=1e-9, clips=1, size=64)
+    run = trainer(assets, tmp_path, recipe=recipe, evaluate_every=100)
+    run.train(quiet)
+    assert run.step == len(recipe.stages)
