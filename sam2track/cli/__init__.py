@@ -18,6 +18,7 @@ import typer
 
 from sam2track.cli.bench import bench
 from sam2track.cli.compile import compile_
+from sam2track.cli.convert import convert
 from sam2track.cli.doctor import doctor
 from sam2track.cli.drift import drift
 from sam2track.cli.eval import evaluate
@@ -28,6 +29,7 @@ from sam2track.cli.options import UsageError
 from sam2track.cli.render import render
 from sam2track.cli.session import INTERRUPTED
 from sam2track.cli.track import track
+from sam2track.cli.train import train
 from sam2track.errors import ConfigError, PromptError, Sam2TrackError
 
 FAILED, WRONG_USE = 1, 2
@@ -47,11 +49,13 @@ app.command()(track)
 app.command()(live)
 app.command()(render)
 app.command("eval")(evaluate)
+app.command()(convert)
 app.add_typer(models, name="models")
 app.command()(export)
 app.command("compile")(compile_)
 app.command()(doctor)
 app.command()(bench)
+app.command()(train)
 app.command()(drift)
 
 
