@@ -27,6 +27,7 @@ from sam2track.config import Config
 from sam2track.contracts import Components, ImageFeatures
 from sam2track.data import Frame, Mask, Prompt
 from sam2track.errors import ConfigError, PromptError, SourceError
+from sam2track.masks import rle
 from sam2track.masks.regions import bounding_box
 from sam2track.segmenter import Encoded
 from sam2track.video.picture import ImageLike, to_rgb
@@ -106,6 +107,17 @@ class StillResult:
             confidence=self.scores[kept],
             class_id=np.zeros(len(kept), dtype=int),
         )
+
+    def records(self) -> list[dict[str, Any]]:
+        """Each mask as COCO has it, ``segmentation`` as RLE; ``bbox`` is x, y, width, height, all 0 when empty."""
+        records = []
+        for mask, score in zip(self.masks, self.scores.tolist(), strict=True):
+            x0, y0, x1, y1 = bounding_box(mask) or (0.0, 0.0, 0.0, 0.0)
+            bbox = [x0, y0, x1 - x0, y1 - y0]
+            records.append(
+                {"segmentation": rle.encode(mask), "area": int(mask.sum()), "bbox": bbox, "predicted_iou": score}
+            )
+        return records
 
     def __repr__(self) -> str:
         n, height, width = self.masks.shape

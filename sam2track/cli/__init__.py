@@ -19,6 +19,7 @@ import typer
 from sam2track.cli.bench import bench
 from sam2track.cli.compile import compile_
 from sam2track.cli.convert import convert
+from sam2track.cli.discover import discover
 from sam2track.cli.doctor import doctor
 from sam2track.cli.drift import drift
 from sam2track.cli.eval import evaluate
@@ -26,7 +27,9 @@ from sam2track.cli.export import export
 from sam2track.cli.live import live
 from sam2track.cli.models import models
 from sam2track.cli.options import UsageError
+from sam2track.cli.quantize import quantize
 from sam2track.cli.render import render
+from sam2track.cli.segment import segment
 from sam2track.cli.session import INTERRUPTED
 from sam2track.cli.track import track
 from sam2track.cli.train import train
@@ -48,10 +51,13 @@ app = typer.Typer(
 app.command()(track)
 app.command()(live)
 app.command()(render)
+app.command()(segment)
+app.command()(discover)
 app.command("eval")(evaluate)
 app.command()(convert)
 app.add_typer(models, name="models")
 app.command()(export)
+app.command()(quantize)
 app.command("compile")(compile_)
 app.command()(doctor)
 app.command()(bench)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _MODEL = "Model"
 _PROMPT = "Prompts"
+DISCOVERY = "Discovery"
 _OUT = "Output"
 
 
@@ -23,6 +24,7 @@ class UsageError(Sam2TrackError):
 
 
 Clip = Annotated[str, typer.Argument(metavar="CLIP", help="Video file or folder of numbered images.")]
+Photo = Annotated[Path, typer.Argument(metavar="PHOTO", help="Picture: .jpg, .png, .webp, .tif, .bmp.")]
 Model = Annotated[
     str | None,
     typer.Option(help="Model to run; `sam2track models` lists them. Default: nano.", rich_help_panel=_MODEL),
@@ -78,11 +80,30 @@ PromptFile = Annotated[
                  help=r"TOML or JSON file: \[[prompts]] with object, frame, points, labels, box, mask."),
 ]  # fmt: skip
 
+Grid = Annotated[
+    int | None,
+    typer.Option("--points-per-side", min=1, max=1024, metavar="COUNT", rich_help_panel=DISCOVERY,
+                 help="Clicks along each side of the picture (default 32; 16 for video)."),
+]  # fmt: skip
+MinIou = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, metavar="0..1", rich_help_panel=DISCOVERY,
+                 help="Drop masks of a lower predicted IoU (default 0.8; nano 0.5)."),
+]  # fmt: skip
+MinStability = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, metavar="0..1", rich_help_panel=DISCOVERY,
+                 help="Drop masks of a lower stability (default 0.95; nano 0.6)."),
+]  # fmt: skip
+
 MaskletFile = Annotated[
     Path | None, typer.Option("--masklets", metavar="FILE.jsonl", help="Masklets to write.", rich_help_panel=_OUT)
 ]
 OverlayFile = Annotated[
     Path | None, typer.Option("--overlay", metavar="FILE.mp4", help="Overlay video to write.", rich_help_panel=_OUT)
+]
+Drawing = Annotated[
+    Path | None, typer.Option("--overlay", metavar="FILE.png", help="Overlay picture to write.", rich_help_panel=_OUT)
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace outputs that exist.", rich_help_panel=_OUT)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

@@ -15,6 +15,19 @@ from sam2track.cli import report
 from sam2track.cli.options import UsageError
 
 
+def check_path(path: Path, inputs: list[Path], *, force: bool) -> None:
+    """Raise ``UsageError`` if ``path`` may not be written."""
+    if not path.parent.is_dir():
+        raise UsageError(f"folder {path.parent} for {path.name} does not exist; make it first")
+    for other in inputs:
+        if path.exists() and other.exists() and path.samefile(other):
+            raise UsageError(f"{path} is an input; give the output another name")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give the name of a file in it")
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists; give another name, or --force to replace it")
+
+
 @dataclass(frozen=True, slots=True)
 class Paths:
     """Where the masklets and the overlay go; None for what is not wanted."""
@@ -29,15 +42,7 @@ class Paths:
         """Raise ``UsageError`` for a path that may not be written."""
         paths = list(self)
         for path in paths:
-            if not path.parent.is_dir():
-                raise UsageError(f"folder {path.parent} for {path.name} does not exist; make it first")
-            for other in inputs:
-                if path.exists() and other.exists() and path.samefile(other):
-                    raise UsageError(f"{path} is an input; give the output another name")
-            if path.is_dir():
-                raise UsageError(f"{path} is a folder; give the name of a file in it")
-            if path.exists() and not force:
-                raise UsageError(f"{path} exists; give another name, or --force to replace it")
+            check_path(path, inputs, force=force)
         if len(paths) > len({path.absolute() for path in paths}):
             raise UsageError(f"masklets and overlay are both {paths[0]}; give two names")
 

@@ -11,11 +11,15 @@ import typer
 import sam2track as st
 from sam2track.cli import options as o
 from sam2track.cli import report
+from sam2track.cli.discover import discovery_rules
 from sam2track.cli.progress import Progress
 from sam2track.cli.session import Tally, draw, interruptible
 
 NANO = "model: nano, the small bundled one; better: --model sam2.1-tiny, -small, -base-plus or -large (downloaded once)"
-NO_PROMPT = "no prompt: say what to track with --point X,Y, --box X0,Y0,X1,Y1, --mask FILE.png or --prompts FILE"
+NO_PROMPT = (
+    "no prompt: say what to track with --point X,Y, --box X0,Y0,X1,Y1, --mask FILE.png or --prompts FILE,"
+    " or have it found with --discover"
+)
 
 
 def track(  # noqa: PLR0913, a command's flags are its arguments
@@ -26,6 +30,21 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     boxes: o.Boxes = None,
     masks: o.Masks = None,
     prompts: o.PromptFile = None,
+    discover: Annotated[
+        bool, typer.Option("--discover", help="Find objects without a prompt.", rich_help_panel=o.DISCOVERY)
+    ] = False,
+    every: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="FRAMES",
+            rich_help_panel=o.DISCOVERY,
+            help="Look for new objects again every so many frames; 0: on the first only (default 30).",
+        ),
+    ] = None,
+    points_per_side: o.Grid = None,
+    min_iou: o.MinIou = None,
+    min_stability: o.MinStability = None,
     masklets: o.MaskletFile = None,
     overlay: o.OverlayFile = None,
     force: o.Force = False,
@@ -46,6 +65,8 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
 
     --point 510,320 --point 2:90,40@30 starts object 1 on the first frame, object 2 on frame 30.
 
+    --discover starts what no object covers, on the first frame and every 30 after, up to tracking.max_objects.
+
     Without --masklets and --overlay both are written here, named after the clip.
 
     Ctrl-C keeps what was written so far and exits with 130.
@@ -53,6 +74,7 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
     from sam2track.cli.outputs import Outputs, Paths, clip_stem
     from sam2track.cli.prompts import Gathered, check_fit
+    from sam2track.discovery.video import POINTS_PER_SIDE
     from sam2track.render import warm_up
 
     gathered = Gathered(first=start)
@@ -60,8 +82,10 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     if prompts is not None:
         gathered.add_file(prompts)
     schedule = gathered.prompts()
-    if not schedule:
+    if not (schedule or discover):
         raise o.UsageError(NO_PROMPT)
+    if not discover and any(flag is not None for flag in (every, points_per_side, min_iou, min_stability)):
+        raise o.UsageError("--every, --points-per-side, --min-iou and --min-stability are of --discover; add it")
     paths = Paths(masklets, overlay)
     if not any(paths):
         paths = Paths(Path(f"{clip_stem(clip)}.jsonl"), Path(f"{clip_stem(clip)}_overlay.mp4"))
@@ -77,7 +101,16 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
         tracker = st.Tracker.load(settings)
         if paths.overlay is not None:
             warm_up()
-        run = st.track(portion(source, start, frames), tracker, schedule)
+        prompter = None
+        if discover:
+            rules = discovery_rules(
+                settings.model,
+                points_per_side=points_per_side or POINTS_PER_SIDE,
+                pred_iou_thresh=min_iou,
+                stability_score_thresh=min_stability,
+            )
+            prompter = st.Discoverer(tracker, every=30 if every is None else every, rules=rules)
+        run = st.track(portion(source, start, frames), tracker, schedule, prompter=prompter)
         tally = Tally(source, run, tracker, paths)
         with (
             interruptible(tally),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sam2track.config import Config
 from sam2track.data import FrameResult, Mask, Prompt
 from sam2track.discovery.picture import discover
 from sam2track.discovery.rules import DiscoveryRules
@@ -11,6 +12,8 @@ from sam2track.errors import ConfigError
 from sam2track.segmenter import Encoded
 from sam2track.stills import ImageSegmenter
 from sam2track.tracker import Tracker
+
+POINTS_PER_SIDE = 16  # half of a still's: what is missed now may be found the next time
 
 
 class Discoverer:
@@ -23,7 +26,7 @@ class Discoverer:
     Args:
         model: the tracker whose objects they will be, or another model for stills.
         every: frames from one discovery to the next; 0 looks at the first frame only.
-        rules: of the discovery on one frame.
+        rules: of the discovery on one frame; by default those of the model, with 16 clicks a side.
         min_area: of a new object, as a share of the frame.
         max_covered: share of a new object that others may cover.
 
@@ -45,9 +48,11 @@ class Discoverer:
         for name, share in (("min_area", min_area), ("max_covered", max_covered)):
             if not 0 <= share <= 1:
                 raise ConfigError(f"{name} is {share}; expected a share from 0 to 1")
-        self._segmenter = model if isinstance(model, ImageSegmenter) else ImageSegmenter(model.components)
+        if isinstance(model, Tracker):
+            model = ImageSegmenter(model.components, Config(model=model.name))
+        self._segmenter = model
         self._every = every
-        self._rules = rules
+        self._rules = rules or DiscoveryRules.of(model.config.model, points_per_side=POINTS_PER_SIDE)
         self._min_area = min_area
         self._max_covered = max_covered
         self._next: float = 0

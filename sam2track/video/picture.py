@@ -1,4 +1,4 @@
-"""One still picture as RGB uint8: from a file, a numpy array or a PIL image.
+"""One still picture as RGB uint8: from a file, a numpy array or a PIL image; and into a file.
 
 FFmpeg says how large a file's picture is, and OpenCV decodes it: it gives what PIL gives, bit for bit, and turns all
 eight EXIF orientations (PyAV only those that are not mirrored, and its JPEG colours differ by up to 20 levels).
@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2track.data import Image
-from sam2track.errors import SourceError
+from sam2track.data import Image, Mask
+from sam2track.errors import SinkError, SourceError
+from sam2track.video.images import IMAGE_SUFFIXES
 from sam2track.video.protocol import MAX_PIXELS
 
 MAX_BYTES = 2**29  # of a file: an uncompressed 16-bit picture of MAX_PIXELS takes 384 MiB
@@ -73,6 +74,27 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     if pixels is None:
         raise SourceError(f"picture {path} cannot be decoded; check that it is whole and really a picture")
     return _array_to_rgb(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), str(path))
+
+
+def write_picture(path: str | Path, image: Image | Mask) -> None:
+    """Write RGB uint8 ``[H, W, 3]``, or a mask as white on black, to a .png, .jpg, .webp, .tif or .bmp file.
+
+    Raises:
+        SinkError: a name of another kind, or a place that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise SinkError(f"{path} is no picture's name; end it in {', '.join(IMAGE_SUFFIXES)}")
+    grey_or_rgb = image.astype(np.uint8) * (255 if image.dtype == np.bool_ else 1)
+    pixels = grey_or_rgb if image.ndim == 2 else cv2.cvtColor(grey_or_rgb, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(path.suffix.lower(), pixels)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(content.tobytes())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SinkError(f"{path} cannot be written ({error.strerror}); choose a folder you can write") from error
 
 
 def _stated_size(content: bytes, path: str | Path, max_pixels: int) -> tuple[int, int]:

@@ -142,7 +142,7 @@ def test_bad_input_is_named_and_leaves_the_predictor_usable(pair: tuple[Any, SAM
         ({"point_coords": [[np.nan, 40]], "point_labels": [1]}, "not 2 finite numbers"),
         ({"box": [50, 50, 50, 60]}, "is empty; expected"),
         ({"box": [[1, 1, 5, 5]] * 2, "point_coords": [[[1, 1]]] * 3, "point_labels": [[1]] * 3}, "for 2 and for 3"),
-        ({"mask_input": np.zeros((1, 9, 9))}, r"logits 0 have shape \[9, 9\]; this model takes \[64, 64\]"),
+        ({"mask_input": np.zeros((1, 9, 9))}, r"logits 0 have shape \[1, 9, 9\]; this model takes \[64, 64\]"),
         (POINT | {"mask_input": np.full((1, SIDE, SIDE), np.inf)}, "not all finite"),
     ):
         with pytest.raises(PromptError, match=message):

@@ -1,0 +1,145 @@
+"""``sam2track segment``: a photo and prompts in, masks out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sam2track.cli import options as o
+from sam2track.cli import report
+
+if TYPE_CHECKING:
+    import sam2track as st
+
+NO_PROMPT = "no prompt: say what to segment with --point X,Y, --box X0,Y0,X1,Y1 or --mask FILE.png"
+
+
+def segment(  # noqa: PLR0913, a command's flags are its arguments
+    photo: o.Photo,
+    *,
+    points: o.Points = None,
+    negatives: o.Negatives = None,
+    boxes: o.Boxes = None,
+    masks: o.Masks = None,
+    multimask: Annotated[
+        bool, typer.Option("--multimask", help="Three masks an object, for an ambiguous click.")
+    ] = False,
+    max_hole_area: Annotated[float, typer.Option(min=0, metavar="PIXELS", help="Fill holes of a mask up to it.")] = 0,
+    max_sprinkle_area: Annotated[float, typer.Option(min=0, metavar="PIXELS", help="Drop specks up to it.")] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Masks to write: .png white on black, .json COCO RLE."),
+    ] = None,
+    overlay: o.Drawing = None,
+    force: o.Force = False,
+    model: o.Model = None,
+    config: o.ConfigFile = None,
+    weights: o.Weights = None,
+    image_size: o.ImageSize = None,
+    device: o.Device = None,
+    pins: o.Pins = None,
+    sets: o.Sets = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Segment objects in a photo: --point 510,320 --negative 40,60, or --point 1:510,320 --box 2:10,20,200,180.
+
+    Without --output and --overlay an overlay is written here, named after the photo. Where there are several masks,
+    -o mask.png writes mask_1.png, mask_2.png and so on, by object; with --multimask mask_1_1.png and so on.
+
+    A --mask is a draft, which the model redraws. Hole and speck areas are in pixels of the model's mask.
+    """
+    settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
+    import sam2track as st
+    from sam2track.cli.outputs import check_path
+    from sam2track.cli.prompts import Gathered
+
+    gathered = Gathered()
+    gathered.add_flags(points, negatives, boxes, masks)
+    prompts = gathered.prompts()
+    if any(frame for frame in prompts):
+        raise o.UsageError(f"a prompt is for frame {max(prompts)}, but a photo has no frames; leave @ out")
+    if not prompts:
+        raise o.UsageError(NO_PROMPT)
+    if output is None and overlay is None and not as_json:
+        overlay = Path(f"{photo.stem}_overlay.png")
+    files = _mask_files(output, list(prompts[0]), 3 if multimask else 1)
+    for path in [*files, *([overlay] if overlay is not None else [])]:
+        check_path(path, [photo], force=force)
+
+    rules = st.MaskRules(max_hole_area=max_hole_area, max_sprinkle_area=max_sprinkle_area)
+    segmenter = st.ImageSegmenter.load(settings, rules=rules)
+    encoded = segmenter.encode(photo)
+    found = segmenter.segment_batch(encoded, list(prompts[0].values()), multimask=multimask)
+    results = dict(zip(prompts[0], found, strict=True))
+    account = _account(photo, encoded.frame, settings.model, results)
+    write(account, files, [mask for result in found for mask in result.masks])
+    if overlay is not None:
+        best = {i: _best(result) for i, result in results.items()}
+        draw(encoded.frame, best, overlay)
+    written = [*files, *([overlay] if overlay is not None else [])]
+    if as_json:
+        report.say_json(account | {"outputs": [str(path) for path in written]})
+    elif not quiet:
+        for i, result in results.items():
+            areas = ", ".join(
+                f"{mask.sum()} px (score {s:.2f})" for mask, s in zip(result.masks, result.scores, strict=True)
+            )
+            report.say(f"object {i}: {areas}")
+        for path in written:
+            report.say(f"wrote {path}")
+
+
+def write(account: Mapping[str, Any], files: list[Path], masks: list[Any]) -> None:
+    """Write ``account`` where the file is .json, else a mask to each of ``files``."""
+    from sam2track.errors import SinkError
+    from sam2track.video.picture import write_picture
+
+    if [path.suffix.lower() for path in files] != [".json"]:
+        for path, mask in zip(files, masks, strict=True):
+            write_picture(path, mask)
+        return
+    path = files[0]
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(account))
+        partial.replace(path)
+    except OSError as error:
+        raise SinkError(f"{path} cannot be written ({error.strerror}); choose a folder you can write") from error
+
+
+def draw(frame: st.Frame, objects: Mapping[int, st.Prediction], path: Path) -> None:
+    """Write an overlay of ``objects`` on the photo."""
+    import sam2track as st
+    from sam2track.video.picture import write_picture
+
+    result = st.FrameResult(0, Fraction(0), (frame.height, frame.width), objects)
+    write_picture(path, st.overlay(frame, result).image)
+
+
+def _mask_files(output: Path | None, objects: list[int], masks: int) -> list[Path]:
+    """Where the masks go: one .json for all, or a picture each."""
+    if output is None:
+        return []
+    if output.suffix.lower() == ".json" or len(objects) * masks == 1:
+        return [output]
+    names = [f"{i}" if masks == 1 else f"{i}_{n + 1}" for i in objects for n in range(masks)]
+    return [output.with_name(f"{output.stem}_{name}{output.suffix}") for name in names]
+
+
+def _account(photo: Path, frame: st.Frame, model: str, results: Mapping[int, st.StillResult]) -> dict[str, Any]:
+    objects = {str(i): result.records() for i, result in results.items()}
+    return {"photo": str(photo), "width": frame.width, "height": frame.height, "model": model, "objects": objects}
+
+
+def _best(result: st.StillResult) -> st.Prediction:
+    import sam2track as st
+    from sam2track.masks.regions import bounding_box
+
+    mask = result.masks[result.best]
+    return st.Prediction(mask, float(result.scores[result.best]), bool(mask.any()), bounding_box(mask))
