@@ -79,19 +79,20 @@ def matched(truth: Path, names: Iterable[str], video: Path) -> tuple[int, ...]:
     return tuple(sorted(place[name] for name in found))
 
 
-def folder_clips(root: Path, split_name: str | None = None) -> list[FolderClip]:
+def folder_clips(root: Path, split_name: str | None = None, *, whole: bool = False) -> list[FolderClip]:
     """The sequences of a DAVIS or YouTube-VOS folder, by name.
 
     Args:
         root: the folder that holds ``JPEGImages`` and ``Annotations``, or one folder of those for each split.
         split_name: ``val``, ``2016/val`` or a folder such as ``valid``; None is the validation split if the
             dataset has one, else every sequence.
+        whole: without a name, take every sequence even if a list names a validation split.
 
     Raises:
         ConfigError: there is no such split.
         SourceError: the folder is of another layout, or a sequence that its split names is missing.
     """
-    home, names = _find_split(root, split_name)
+    home, names = (root, None) if whole and not split_name and is_home(root) else _find_split(root, split_name)
     pictures, truth = _resolution(home / "JPEGImages"), _resolution(home / "Annotations")
     if names is None:
         names = [path.name for path in listing(truth) if path.is_dir() and (pictures / path.name).is_dir()]

@@ -23,7 +23,7 @@ def open_dataset(
         root: its folder.
         layout: ``davis``, ``ytvos`` (also MOSE and LVOS), ``sav`` or ``auto``.
         split: such as ``train`` or ``val``; None is the validation split if there is one, else everything.
-        sequences: names of the clips to take; None takes all.
+        sequences: names of the clips to take, of any split unless one is given; None takes all.
 
     Raises:
         ConfigError: an unknown layout, split or sequence.
@@ -35,7 +35,8 @@ def open_dataset(
     if not root.is_dir():
         raise SourceError(f"{root} is not a folder; give the folder of a dataset")
     sav = layout == "sav" or (layout == "auto" and is_sav(root))
-    clips: list[AnnotatedClip] = list(sav_clips(root, split) if sav else folder_clips(root, split))
+    whole = sequences is not None
+    clips: list[AnnotatedClip] = list(sav_clips(root, split) if sav else folder_clips(root, split, whole=whole))
     if sequences is None:
         return clips
     by_name = {clip.name: clip for clip in clips}

@@ -60,16 +60,22 @@ def decode(rle: Rle) -> Mask:
     return _painted(_runs(counts), height, width)
 
 
-def decode_runs(runs: Sequence[int], size: object) -> Mask:
+def runs(rle: Rle) -> list[int]:
+    """The lengths of the runs of an RLE that ``encode`` made: COCO's uncompressed counts."""
+    lengths: list[int] = _runs(rle["counts"]).tolist()
+    return lengths
+
+
+def decode_runs(lengths: Sequence[int], size: object) -> Mask:
     """The bool mask ``[H, W]`` of uncompressed COCO counts of a mask of ``size`` [H, W], from any source.
 
     Raises:
         MaskletError: as ``decode``.
     """
     height, width = _checked_size(size)
-    if not 0 < len(runs) <= height * width + 1 or not all(0 <= run <= height * width for run in runs):
-        raise MaskletError(f"RLE has {len(runs)} runs that do not fit a {width}x{height} mask; the RLE is damaged")
-    return _painted(np.asarray(runs, dtype=np.int64), height, width)
+    if not 0 < len(lengths) <= height * width + 1 or not all(0 <= run <= height * width for run in lengths):
+        raise MaskletError(f"RLE has {len(lengths)} runs that do not fit a {width}x{height} mask; the RLE is damaged")
+    return _painted(np.asarray(lengths, dtype=np.int64), height, width)
 
 
 def decode_polygons(polygons: Sequence[Sequence[float]], size: object) -> Mask:
@@ -87,8 +93,8 @@ def decode_polygons(polygons: Sequence[Sequence[float]], size: object) -> Mask:
             raise MaskletError(f"polygon lies outside the {width}x{height} picture; expected coordinates in pixels")
     if not polygons:
         return np.zeros((height, width), dtype=bool)
-    merged = coco.merge(coco.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width))
-    return np.asarray(coco.decode(merged)).astype(bool)
+    painted = coco.merge(coco.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width))
+    return decode({"size": [height, width], "counts": painted["counts"].decode("ascii")})
 
 
 def _painted(lengths: NDArray[np.int64], height: int, width: int) -> Mask:

@@ -100,7 +100,7 @@ def test_wrong_options_name_what_there_is(tmp_path, options, error, message):
 def test_lists_cannot_lead_out_of_the_dataset(tmp_path, name):
     root = made.davis(tmp_path / "root")
     (root / "ImageSets" / "2017" / "val.txt").write_bytes(name.encode() + b"\n")
-    with pytest.raises(SourceError, match="expected names of folders|no pictures or no masks"):
+    with pytest.raises(SourceError, match=r"expected names of folders|no pictures or no masks"):
         st.open_dataset(root)
 
 

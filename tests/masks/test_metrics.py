@@ -48,7 +48,7 @@ def test_masks_of_two_sizes_are_refused(measure):
         measure(np.zeros((1, 4), bool), np.zeros((4, 4), bool))
 
 
-@pytest.mark.parametrize("size", [(2, 3), (1, 40), (40, 1), (7, 5), (60, 90), (240, 427), (480, 854)])
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (7, 5), (60, 90), (240, 427), (480, 854)])
 def test_j_and_f_of_random_shapes_equal_vos_benchmark(size):
     random = np.random.default_rng(size[0])
     compared = 0

@@ -138,7 +138,8 @@ def _annotation(number: int, i: int, column: list[dict[str, Any] | None], video:
         "width": video["width"],
         "height": video["height"],
         "length": video["length"],
-        "segmentations": each("segmentation"),
+        # Its readers know runs, not the compressed counts of COCO.
+        "segmentations": [code and {"size": code["size"], "counts": rle.runs(code)} for code in each("segmentation")],
         "bboxes": each("bbox"),
         "areas": each("area"),
         "scores": each("score"),

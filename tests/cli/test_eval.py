@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+import sam2track as st
+from sam2track import backends
+from sam2track.backends import fake
+from tests.datasets import made
+
+
+@pytest.fixture
+def dataset(tmp_path, monkeypatch):
+    """Two sequences in the current folder; models are fake."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(backends, "load", lambda config: fake.components(config.image_size or 64))
+    return made.davis(tmp_path / "davis")
+
+
+def test_eval_prints_a_table_and_writes_what_is_asked_for(dataset, run, tmp_path):
+    code, out, _ = run("eval", "davis", "--sequences", "one,two", "--save-masks", "out", "--report", "scores.json")
+    assert code == 0
+    lines = [line.split() for line in out.splitlines() if line.strip()]
+    assert lines[0][:5] == ["sequence", "object", "J&F", "J", "F"]
+    assert [line[:2] for line in lines[1:]] == [["one", "1"], ["two", "1"], ["mean", "2"]]
+    report = json.loads((tmp_path / "scores.json").read_text())
+    assert (report["model"], report["prompt"], report["interrupted"]) == ("nano", "mask", False)
+    assert report["sequences"]["one"]["frames"] == 7
+    assert report["sequences"]["one"]["objects"]["1"]["j"] > 0.8
+    assert f"{report['mean']['jf']:.3f}" == lines[3][2]
+    assert len(list((tmp_path / "out" / "two").iterdir())) == 9
+    code, out, _ = run("eval", "davis", "--sequences", "one,two", "--predictions", "out", "--json")
+    assert code == 0
+    again = json.loads(out)
+    assert (again["mean"], again["sequences"]) == (report["mean"], report["sequences"])
+
+
+def test_eval_goes_on_where_it_was_interrupted(dataset, run, monkeypatch):
+    kept = st.evaluate
+
+    def interrupted(*arguments, **options):
+        yield next(kept(*arguments, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(st, "evaluate", interrupted)
+    command = ("eval", "davis", "--sequences", "one,two", "--save-masks", "out", "--json")
+    code, out, _ = run(*command)
+    assert code == 130
+    assert list(json.loads(out)["sequences"]) == ["one"]
+    monkeypatch.setattr(st, "evaluate", kept)
+    code, out, _ = run(*command)
+    assert code == 0
+    assert list(json.loads(out)["sequences"]) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("none",), 1, "none is not a folder"),
+        (("davis", "--split", "test"), 2, "split 'test'"),
+        (("davis", "--sequences", "three"), 2, "sequence 'three'"),
+        (("davis", "--prompt", "clik"), 2, "did you mean 'click'"),
+        (("davis", "--layout", "cocoa"), 2, "layout 'cocoa'"),
+        (("davis", "--predictions", "out", "--model", "nano"), 2, "leave out"),
+        (("davis", "--predictions", "out"), 1, "out/two is missing"),
+        (("davis", "--report", "none/a.json"), 2, "not a file in a folder"),
+        (("davis", "--model", "nona"), 2, "did you mean 'nano'"),
+    ],
+)
+def test_eval_says_what_is_wrong(dataset, fails, arguments, code, message):
+    got, line = fails("eval", *arguments)
+    assert got == code
+    assert message in line
+
+
+def test_eval_does_not_mix_masks_of_two_settings(dataset, run, fails, tmp_path):
+    assert run("eval", "davis", "--save-masks", "out", "--quiet")[0] == 0
+    code, line = fails("eval", "davis", "--save-masks", "out", "--prompt", "box")
+    assert code == 2
+    assert "other settings" in line
+    (tmp_path / "scores.json").write_text("mine")
+    code, line = fails("eval", "davis", "--report", "scores.json")
+    assert (code, (tmp_path / "scores.json").read_text()) == (2, "mine")
+    assert "--force" in line
