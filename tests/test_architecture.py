@@ -14,8 +14,8 @@ LEVELS = [
     {"cache", "data", "errors", "contracts", "chips", "config", "timing"},
     {"network", "video", "masks", "datasets", "pixels", "render", "window", "hub"},
     {"backends"},
-    {"memory", "steps", "segmenter", "history"},
-    {"evaluation", "tracker", "engine", "channel", "schedule", "drift", "session", "stills", "discovery", "train"},
+    {"memory", "steps", "segmenter"},
+    {"evaluation", "tracker", "engine", "channel", "schedule", "drift", "calibration", "sessions", "stills", "discovery", "train"},
     {"compat"},
     {"cli"},
 ]

@@ -7,16 +7,20 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam2track.backends.export import OPSET, export
 from sam2track.backends.manifest import NAME, Exported, Room, hash_of
+from sam2track.backends.quantize import quantize
+from sam2track.errors import BackendError, SinkError
 
 if TYPE_CHECKING:
     from sam2track.backends.sources import Sources
 
-_CODE = ("network/*.py", "backends/export.py", "backends/static.py")  # what decides what is in the graphs
+# What decides what is in the graphs.
+_CODE = ("network/*.py", "backends/export.py", "backends/static.py", "backends/schemes.py")
 
 
 def exported(sources: Sources) -> Exported:
@@ -31,9 +35,29 @@ def exported(sources: Sources) -> Exported:
     folder = cache_folder() / "exported" / f"{model}-{size}-{key}"
     if not (folder / NAME).is_file():
         logging.getLogger(__name__).warning("exporting %s at %d px, once, to %s", model, size, folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        export(sources, folder, room, force=True)
+        _export(sources, folder, room)
     return Exported.read(folder)
+
+
+def with_int8(folder: Exported, components: Sequence[str]) -> Exported:
+    """``folder``, one of this cache, with int8 graphs of ``components``, which are made now if they are not there."""
+    there = {graph.component for graph in folder.manifest.graphs if graph.precision == "int8"}
+    missing = [name for name in components if name not in there]
+    if not missing:
+        return folder
+    logging.getLogger(__name__).warning("quantising %s to int8, once", ", ".join(missing))
+    return quantize(folder, "int8", components=missing)
+
+
+def _export(sources: Sources, folder: Path, room: Room) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        export(sources, folder, room)
+    except OSError as error:
+        raise BackendError(f"cache {folder.parent} cannot be made ({error.strerror}); set SAM2TRACK_CACHE") from error
+    except SinkError:
+        if not (folder / NAME).is_file():  # else another process was quicker
+            raise
 
 
 def cache_folder() -> Path:

@@ -86,7 +86,8 @@ class Graph(_Table):
         soc: the chip it was compiled for; None for a portable graph.
         source: of a compiled graph, the hash of the graph it was made from; ``runtime`` the versions that made it.
         files: the graph, then the files it refers to.
-        error: the largest relative error against torch, as checked when the graph was made.
+        error: the largest relative error, as checked when the graph was made: against torch, or of a quantised graph
+            against its fp32 one.
     """
 
     component: ComponentName
@@ -188,6 +189,7 @@ class Exported:
             wanted = f"{precision}{f' for {soc}' if soc else ''}"
             raise BackendError(
                 f"exported folder {self.folder} has no {component} in {wanted}; it has {', '.join(there) or 'none'}"
+                f"{_remedy(self.folder, component, precision) if soc is None else ''}"
             )
         return dict(sorted(fitting.items()))
 
@@ -200,9 +202,11 @@ class Exported:
         for file in graph.files:
             path = self.folder / file.name
             if path.is_symlink() or not path.is_file():
-                raise BackendError(f"{path} is missing from the exported folder; export again")
+                raise BackendError(f"{path} is missing from the exported folder; delete that and export again")
             if path.stat().st_size != file.bytes or hash_of(path) != file.sha256:
-                raise BackendError(f"{path} is not the file its manifest lists: damaged or changed; export again")
+                raise BackendError(
+                    f"{path} is not the file its manifest lists: damaged or changed; delete the folder and export again"
+                )
         return self.folder / graph.files[0].name
 
     def check_model(self, config: Config, sizes: Sizes) -> None:
@@ -243,6 +247,16 @@ class Exported:
                 f"exported folder {self.folder} has room for {room.pointers} pointers; memory.prompted + "
                 f"memory.pointers - 1 is {need.pointers}: lower them, or export with --pointers {need.pointers}"
             )
+
+
+def _remedy(folder: Path, component: str, precision: str) -> str:
+    """How to get graphs of a quantised precision."""
+    calibration = {"int8": "", "w8a16": " --calibrate CLIP", "w8a8": " --calibrate CLIP"}
+    if precision not in calibration:
+        return ""
+    if component == "prompt_encoder":  # see backends/quantize.py
+        return "; it is never quantised: pin it to fp32"
+    return f"; make it: sam2track quantize {folder} --scheme {precision}{calibration[precision]}"
 
 
 def hash_of(path: Path) -> str:

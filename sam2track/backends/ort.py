@@ -64,6 +64,11 @@ def place(pins: Mapping[str, Pin], sources: Sources) -> dict[str, Placed]:
     runtime()
     devices = {name: _device(name, pin) for name, pin in pins.items()}
     exported = sources.exported
+    int8 = [name for name, pin in pins.items() if pin.precision == "int8" and name != "prompt_encoder"]
+    if int8 and sources.config.exported is None:
+        from sam2track.backends import cache  # it exports, which checks with this module
+
+        exported = cache.with_int8(exported, int8)
     if "memory_attention" in pins:
         exported.check_memory(sources.config.memory)
     return {name: _placed(name, pin, devices[name], exported) for name, pin in pins.items()}

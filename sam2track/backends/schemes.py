@@ -1,0 +1,121 @@
+"""How one graph is quantised: ``linear_int8`` for CPUs, ``static_qdq`` for NPUs.
+
+Built on the quantisation tools of ONNX Runtime. What the schemes keep apart from a plain conversion, and why,
+was measured: see the constants and ``_overrides``.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sam2track.backends.ort import runtime
+
+Arrays = dict[str, Any]
+LINEAR = ("MatMul", "Gemm")
+
+
+def linear_int8(source: Path, target: Path) -> None:
+    """Weights of linear layers in 8 bits a channel, their inputs in 8 bits by the range they have at each call.
+
+    Convolutions, norms, softmax and products of two activations stay in fp32: in 8 bits ONNX Runtime's CPU kernels
+    are slower, or too coarse. The file is for this machine's kind of CPU: see ``_adds_in_32_bits``.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _quiet():
+        quantize_dynamic(
+            _prepared(source), target, op_types_to_quantize=list(LINEAR), weight_type=QuantType.QInt8,
+            per_channel=True, reduce_range=not _adds_in_32_bits(), extra_options={"MatMulConstBOnly": True},
+        )  # fmt: skip
+
+
+def _adds_in_32_bits() -> bool:
+    """Whether this CPU is known to add products of 8 bits in 32 (VNNI, Arm).
+
+    Others add pairs of them in 16, which overflows unless weights keep to 7 bits; that doubles the error of memory
+    attention.
+    """
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return True
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and "vnni" in flags.read_text()
+
+
+def static_qdq(source: Path, target: Path, samples: Iterable[Arrays], activation_bits: int) -> None:
+    """Every tensor between quantise and dequantise nodes, as the QNN runtime takes them.
+
+    Args:
+        source: the fp32 graph.
+        target: the file to write.
+        samples: inputs of the graph; each activation's range is the one it has on them.
+        activation_bits: 8 or 16.
+    """
+    from onnxruntime.quantization import QuantType, quantize
+    from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
+
+    with _quiet():
+        model = _prepared(source)
+        config = get_qnn_qdq_config(
+            model,
+            _Reader(samples),
+            activation_type=QuantType.QUInt16 if activation_bits == 16 else QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            init_overrides=_overrides(model, activation_bits),
+        )
+        quantize(model, target, config)
+
+
+def _overrides(model: Any, activation_bits: int) -> dict[str, list[dict[str, Any]]]:
+    """Tensor -> type, where the scheme's own does not do."""
+    from onnxruntime.quantization import QuantType
+
+    own: dict[str, list[dict[str, Any]]] = {}
+    for node in model.graph.node:
+        if node.op_type == "LayerNormalization":  # with a signed scale the NPU refuses the whole norm
+            own[node.input[1]] = [{"quant_type": QuantType.QUInt8}]
+        if node.op_type == "Softmax" and activation_bits == 8:  # 1/255 rounds a probability of 1/4096 to nothing
+            own |= {tensor: [{"quant_type": QuantType.QUInt16}] for tensor in (node.input[0], node.output[0])}
+    return own
+
+
+def _prepared(source: Path) -> Any:
+    """The graph with its norms and GELUs as one node each, and shapes of every tensor."""
+    import onnx
+    from onnxruntime.quantization.execution_providers.qnn import qnn_preprocess_model
+
+    with TemporaryDirectory(prefix="sam2track-") as folder:
+        path = Path(folder) / "prepared.onnx"
+        model = onnx.load(path if qnn_preprocess_model(source, path, fuse_layernorm=True) else source)
+    model = onnx.shape_inference.infer_shapes(model)
+    onnx.helper.set_model_props(model, {"onnx.infer": "onnxruntime.quant"})  # tells the tools that this was done
+    return model
+
+
+class _Reader:
+    """Samples as ONNX Runtime's calibration asks for them."""
+
+    def __init__(self, samples: Iterable[Arrays]) -> None:
+        self._samples = iter(samples)
+
+    def get_next(self) -> Arrays | None:
+        return next(self._samples, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tools' warnings about what is meant to be so; they go to the root logger."""
+    runtime()
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
