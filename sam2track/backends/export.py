@@ -71,7 +71,7 @@ def export(
     _check_packages()
     check_target(folder, force)
     room = room or Room.of(sources.config.memory)
-    with _made_whole(folder) as partial:
+    with _made_whole(folder, force) as partial:
         graphs = [
             _write_graph(sources, partial, name, bucket, room, opset, tell)
             for name in CONTRACTS
@@ -109,23 +109,22 @@ def _check_packages() -> None:
 
 
 @contextmanager
-def _made_whole(folder: Path) -> Iterator[Path]:
+def _made_whole(folder: Path, force: bool) -> Iterator[Path]:
     """A hidden folder to fill; it becomes ``folder`` when the block is left without an error, else it is removed."""
     folder = folder.absolute()
+    partial = old = None
     try:
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    except OSError as error:
-        raise SinkError(f"{folder} cannot be written: {error.strerror or error}") from error
-    try:
         yield partial
         partial.chmod(0o755)
-        if folder.exists():
-            old = folder.with_name(f"{partial.name}.old")
-            folder.rename(old)
-            shutil.rmtree(old)
+        if force and folder.exists():
+            old = folder.rename(partial.with_suffix(".old"))
         partial.rename(folder)
+    except OSError as error:
+        raise SinkError(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for leftover in filter(None, (partial, old)):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _write_graph(sources: Sources, folder: Path, name: str, bucket: int, room: Room, opset: int, tell: Tell) -> Graph:
