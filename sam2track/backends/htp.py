@@ -150,12 +150,14 @@ def dlc_options(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def _traced(path: Path, component: str, target: Target) -> Iterator[dict[str, str]]:
-    """Options that have the runtime note which nodes it refuses; its errors become ``BackendError``."""
+    """Options that have the runtime note which nodes it refuses; these, and its errors, become ``BackendError``."""
     with TemporaryDirectory(prefix="sam2track-") as folder, _native_talk_to_stderr():
         try:
             yield {"enable_framework_op_trace": "1", "framework_op_trace_dir": folder}
         except ort.errors() as error:
             raise BackendError(_refusal(component, path, Path(folder), target, error)) from error
+        if _refused(Path(folder))[0]:
+            raise BackendError(_refusal(component, path, Path(folder), target))
 
 
 def _session_options(target: Target, more: Mapping[str, str]) -> Any:
@@ -192,10 +194,10 @@ def _check_assignment(session: Any, component: str, target: Target) -> None:
         )
 
 
-def _refusal(component: str, path: Path, folder: Path, target: Target, error: Exception) -> str:
+def _refusal(component: str, path: Path, folder: Path, target: Target, error: Exception | None = None) -> str:
     """Why a graph does not run on the NPU: the nodes it refuses, or what the runtime says."""
     refused, total = _refused(folder)
-    if not refused:
+    if error is not None and not refused:
         return f"component {component} cannot run on qnn:{target.kind}: {path}: {ort.first_line(error)}; {_ELSEWHERE}"
     named = ", ".join(
         f"{node['op_type']} {node['node_name']} ({_sentence(node['reason'])})" for node in refused[:NAMED]
