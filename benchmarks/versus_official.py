@@ -29,7 +29,6 @@ import torch
 import sam2track as st
 from sam2track.backends import pytorch
 from sam2track.config import Pin
-from sam2track.contracts import CONTRACTS
 from sam2track.network import weights
 from sam2track.network.variants import VARIANTS, Network
 from tests.parity import oracle
@@ -53,7 +52,7 @@ def ours(predictor: Any, size: int) -> st.Tracker:
     """Our tracker with the weights of an official predictor."""
     network = Network(VARIANTS[MODEL], size)
     weights.load_official(network, predictor.state_dict())
-    return st.Tracker(pytorch.place(network, dict.fromkeys(CONTRACTS, Pin("torch", "cpu", "fp32"))))
+    return st.Tracker(pytorch.components(network, Pin("torch", "cpu", "fp32")))
 
 
 def run_ours(tracker: st.Tracker, frames: torch.Tensor, objects: int) -> Iterator[dict[int, np.ndarray]]:
