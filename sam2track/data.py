@@ -8,6 +8,7 @@ y down. Time is exact: a ``Fraction`` of seconds (pts x time base), never ``inde
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -185,6 +186,17 @@ class FrameResult:
             class_id=np.zeros(len(visible), dtype=int),
             tracker_id=np.array(list(visible), dtype=int),
         )
+
+
+def checked_id(value: object) -> int:
+    """``value`` as an object id: an integer from 0 on. Raises ``PromptError`` for anything else."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise PromptError(f"object id {value!r} is not an integer") from None
+    if number < 0:
+        raise PromptError(f"object id {number} is negative; ids count from 0")
+    return number
 
 
 def _rows(points: object) -> list[object]:

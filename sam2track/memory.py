@@ -44,6 +44,13 @@ class Memory(NamedTuple):
     pointer: Tensor  # [d]
 
 
+class Readable(NamedTuple):
+    """What one object can read of other frames."""
+
+    slots: list[tuple[int, Tensor]]  # (0 prompted, else steps away; tokens)
+    pointers: list[tuple[int, Tensor]]  # (steps away, pointer)
+
+
 class MemoryView(NamedTuple):
     """Memories of B objects as one padded batch; the inputs of memory attention."""
 
@@ -109,22 +116,27 @@ class MemoryBank:
 
 def view(banks: Sequence[MemoryBank], step: int, limits: MemoryLimits) -> MemoryView:
     """Read ``banks`` at ``step`` as one batch, padded to the longest history."""
-    slots = [bank.slots(step) for bank in banks]
-    pointers = [bank.pointers(step) for bank in banks]
-    n, k = max(map(len, slots)), max(map(len, pointers))
-    divisor = max(limits.pointers - 1, 1)
-    empty_tokens, empty_pointer = torch.zeros_like(slots[0][0][1]), torch.zeros_like(pointers[0][0][1])
+    objects = [Readable(bank.slots(step), bank.pointers(step)) for bank in banks]
+    return gather(objects, limits.pointers, objects[0].pointers[0][1].shape[0])
+
+
+def gather(objects: Sequence[Readable], pointers: int, width: int) -> MemoryView:
+    """What several objects can read, as one batch padded to the longest, with at least one pointer.
+
+    ``pointers`` is that of ``MemoryLimits`` and ``width`` the length of a pointer.
+    """
+    n, k = max(len(r.slots) for r in objects), max(1, *(len(r.pointers) for r in objects))
+    divisor = max(pointers - 1, 1)
+    empty_tokens = torch.zeros_like(objects[0].slots[0][1])
     device = empty_tokens.device
-    padded = any(len(row) < n for row in slots) or any(len(row) < k for row in pointers)
-    valid = [
-        [i < len(row) for i in range(n)] + [j < len(p) for j in range(k)]
-        for row, p in zip(slots, pointers, strict=True)
-    ]
+    empty_pointer = torch.zeros(width, device=device)
+    padded = any(len(r.slots) < n or len(r.pointers) < k for r in objects)
+    valid = [[i < len(r.slots) for i in range(n)] + [j < len(r.pointers) for j in range(k)] for r in objects]
     return MemoryView(
-        tokens=torch.stack([torch.stack(_pad([t for _, t in row], n, empty_tokens)) for row in slots]),
-        slot=torch.tensor([_pad([s for s, _ in row], n, 1) for row in slots], device=device),
-        pointer=torch.stack([torch.stack(_pad([p for _, p in row], k, empty_pointer)) for row in pointers]),
-        age=torch.tensor([_pad([a / divisor for a, _ in row], k, 0.0) for row in pointers], device=device),
+        tokens=torch.stack([torch.stack(_pad([t for _, t in r.slots], n, empty_tokens)) for r in objects]),
+        slot=torch.tensor([_pad([s for s, _ in r.slots], n, 1) for r in objects], device=device),
+        pointer=torch.stack([torch.stack(_pad([p for _, p in r.pointers], k, empty_pointer)) for r in objects]),
+        age=torch.tensor([_pad([a / divisor for a, _ in r.pointers], k, 0.0) for r in objects], device=device),
         valid=torch.tensor(valid, device=device) if padded else None,
     )
 

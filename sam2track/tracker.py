@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from torch import Tensor
 from sam2track import backends
 from sam2track.config import Config
 from sam2track.contracts import Components
-from sam2track.data import Frame, FrameResult, Prediction, Prompt
+from sam2track.data import Frame, FrameResult, Prediction, Prompt, checked_id
 from sam2track.errors import PromptError
 from sam2track.memory import Memory, MemoryBank, MemoryLimits, view
 from sam2track.segmenter import Encoded, Segmenter, rows
@@ -212,7 +211,7 @@ class Tracker:
         return logits, dict(zip(ids, predictions, strict=True))
 
     def _checked(self, prompts: Mapping[int, Prompt], frame: Frame) -> dict[int, Prompt]:
-        checked = {_object_id(i): prompt for i, prompt in prompts.items()}
+        checked = {checked_id(i): prompt for i, prompt in prompts.items()}
         for prompt in checked.values():
             if not isinstance(prompt, Prompt):
                 raise PromptError(f"{prompt!r} is not a Prompt; build one with Prompt(points=..., box=... or mask=...)")
@@ -225,13 +224,3 @@ class Tracker:
                 "remove one or raise tracking.max_objects"
             )
         return checked
-
-
-def _object_id(value: object) -> int:
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise PromptError(f"object id {value!r} is not an integer") from None
-    if number < 0:
-        raise PromptError(f"object id {number} is negative; ids count from 0")
-    return number
