@@ -196,12 +196,14 @@ def test_the_constructor_says_it_the_same_way():
 
 
 def test_every_preset_loads_by_name_and_by_path():
-    assert set(presets()) == {"cpu", "cuda", "quality"}
+    assert set(presets()) == {"cpu", "cuda", "edge-mixed", "edge-npu", "quality"}
     for name, path in presets().items():
         assert Config.load(name) == Config.load(path)
         assert Config.load(name).model in MODELS
         assert path.read_text().startswith("# "), f"{name} does not say what it trades"
     assert str(Config.load("cuda").components.pin("image_encoder")) == "torch:cuda:bf16"
+    assert str(Config.load("edge-npu").components.pin("memory_attention")) == "qnn:npu:fp16"
+    assert str(Config.load("edge-mixed").components.pin("memory_attention")) == "onnx:cpu:fp32"
 
 
 def test_presets_are_found_in_an_installed_package_too(tmp_path):

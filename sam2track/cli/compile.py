@@ -54,9 +54,9 @@ def compile_(
     if as_json:
         report.say_json({"folder": str(folder), "graphs": [_facts(one) for one in made + dumped]})
     elif not quiet:
-        names = ", ".join(chip.name for chip in wanted)
+        names, graphs = ", ".join(chip.name for chip in wanted), "1 graph" if len(made) == 1 else f"{len(made)} graphs"
         report.say(
-            f"{folder}: {len(made)} graphs for {names}, {_megabytes(made):.0f} MB; on the device run them with "
+            f"{folder}: {graphs} for {names}, {_megabytes(made):.0f} MB; on the device run them with "
             f"--set exported={folder} --set qnn.soc={wanted[0].name} --pin default=qnn:npu:{precision}"
         )
 

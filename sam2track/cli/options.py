@@ -31,8 +31,8 @@ Model = Annotated[
 ]
 ConfigFile = Annotated[
     str | None,
-    typer.Option("--config", metavar="FILE|NAME", help="TOML file, or a preset: cpu, cuda, quality.",
-                 rich_help_panel=_MODEL),
+    typer.Option("--config", metavar="FILE|NAME", rich_help_panel=_MODEL,
+                 help="TOML file, or a preset: cpu, cuda, edge-mixed, edge-npu, quality."),
 ]  # fmt: skip
 Weights = Annotated[
     Path | None, typer.Option(help="Own checkpoint of that model (.pt, .safetensors).", rich_help_panel=_MODEL)

@@ -14,7 +14,7 @@ import torch
 import sam2track as st
 from sam2track import backends
 from sam2track.backends import compiled, htp, rehearse
-from sam2track.backends.export import difference, export
+from sam2track.backends.export import difference
 from sam2track.backends.manifest import Exported, Room
 from sam2track.chips import CHIPS
 from sam2track.config import Config
@@ -23,7 +23,7 @@ from sam2track.errors import BackendError, ConfigError
 
 SIZE = 128
 CHIP = CHIPS["x-elite"]
-SHORT = {"memory.prompted": 1, "memory.recent": 1, "memory.pointers": 2}  # few graphs, since each one is compiled
+SHORT = {"memory.prompted": 1, "memory.recent": 1, "memory.pointers": 2}  # what the fixture ``short_nano`` has room for
 ROOM = Room(slots=(2,), pointers=2, points=(2,))
 
 emulated_only = pytest.mark.skipif(
@@ -39,11 +39,8 @@ def config(folder, default="qnn:emulator", **more):
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    """nano, exported."""
-    path = tmp_path_factory.mktemp("npu") / "nano"
-    export(Config.load("nano", image_size=SIZE, set=SHORT), path, ROOM)
-    return path
+def folder(short_nano):
+    return short_nano
 
 
 @pytest.fixture(scope="session")
