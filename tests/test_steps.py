@@ -9,7 +9,7 @@ import torch
 from sam2track import steps
 from sam2track.backends import pytorch
 from sam2track.config import Config, Pin
-from sam2track.contracts import CONTRACTS, MaskCandidates
+from sam2track.contracts import MaskCandidates
 from sam2track.data import Frame, Prompt
 from sam2track.network.variants import VARIANTS, Network
 from sam2track.tracker import Tracker
@@ -76,7 +76,7 @@ def network():
 @pytest.fixture
 def make_tracker(network):
     config = Config(model="nano", memory={"prompted": 2}, tracking={"fill_holes": 0})
-    return lambda: Tracker(pytorch.place(network, dict.fromkeys(CONTRACTS, Pin("torch", "cpu", "fp32"))), config)
+    return lambda: Tracker(pytorch.components(network, Pin("torch", "cpu", "fp32")), config)
 
 
 def test_objects_with_different_histories_in_one_batch_equal_one_by_one(make_tracker):
