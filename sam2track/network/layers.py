@@ -99,7 +99,7 @@ def sine_table(side: int, width: int, temperature: float = 10000.0) -> Tensor:
     half = width // 2
     coordinate = torch.arange(1, side + 1, dtype=torch.float32)
     coordinate = coordinate / (side + 1e-6) * (2 * math.pi)
-    angle = coordinate[:, None] / _wavelengths(half, temperature)
+    angle = coordinate[:, None] / _wavelengths(half, temperature, coordinate.device)
     code = torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], dim=2).flatten(1)  # [side, half]
     rows = code[:, None].expand(side, side, half)
     columns = code[None].expand(side, side, half)
@@ -108,12 +108,12 @@ def sine_table(side: int, width: int, temperature: float = 10000.0) -> Tensor:
 
 def sine_code(position: Tensor, width: int, temperature: float = 10000.0) -> Tensor:
     """Sine code [..., width] of scalar positions (arXiv:1706.03762, section 3.5), sines then cosines."""
-    angle = position[..., None] / _wavelengths(width // 2, temperature).to(position)
+    angle = position[..., None] / _wavelengths(width // 2, temperature, position.device).to(position.dtype)
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
-def _wavelengths(count: int, temperature: float) -> Tensor:
-    index = torch.arange(count, dtype=torch.float32)
+def _wavelengths(count: int, temperature: float, device: torch.device) -> Tensor:
+    index = torch.arange(count, dtype=torch.float32, device=device)  # made there: a copy would wait for a GPU
     return torch.as_tensor(temperature) ** (2 * (index // 2) / count)
 
 

@@ -33,7 +33,7 @@ UNUSED = ("kodak_", "skimage_")  # photos whose licence is hearsay; photos that 
 PARTS = ("cutouts", "photos", "turns", "textures")
 SUFFIXES = {".webp", ".png", ".jpg", ".jpeg"}
 LARGEST = 64 << 20  # bytes of one picture's file
-QUALITY = 80  # of packed pictures, WebP
+QUALITY = 75  # of packed pictures, WebP
 VERSION = 2
 
 _VIEW = re.compile(r"(_v\d+|_icon|_c\d+)$")

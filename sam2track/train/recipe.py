@@ -128,15 +128,17 @@ RECIPES: dict[str, Recipe] = {
             Stage(steps=440, clips=2, style=_FULL, objects=3, rate=3e-4, dense=0.1, taught=0.15, corrected=0.3),
         ),
     ),
-    # for one large GPU and half an hour: large batches, 256 px where it counts; the length is set by a measurement
+    # for one large GPU in bf16, up to 45 GB of it, and half an hour; `length` is set by a measurement. 768 frames a
+    # step at 256 px, whatever their arrangement: enough work to hide the launches, one shape for a compiled encoder
     "gpu": Recipe(
         stages=(
-            Stage(steps=1500, clips=96, style=_EASY, objects=2, memory=False, rate=1.5e-3, dense=1.0),
-            Stage(steps=1500, clips=96, style=replace(_PAIRS, size=192), rate=1.2e-3, dense=0.5, taught=0.5),
-            Stage(steps=1500, clips=32, style=replace(_WIDE, frames=4), dense=0.2, taught=0.5, corrected=0.2),
-            Stage(steps=1500, clips=24, style=_WIDE, rate=8e-4, dense=0.1, taught=0.2, corrected=0.3),
-            Stage(steps=1000, clips=16, style=replace(_WIDE, frames=8), rate=4e-4, taught=0.05, corrected=0.3),
+            Stage(steps=2000, clips=512, style=_EASY, objects=2, memory=False, rate=2e-3, dense=1.0),
+            Stage(steps=2000, clips=256, style=replace(_PAIRS, size=192), rate=1.5e-3, dense=0.5, taught=0.5),
+            Stage(steps=2000, clips=192, style=replace(_WIDE, frames=4), rate=1.2e-3, taught=0.5, corrected=0.2),
+            Stage(steps=2000, clips=128, style=_WIDE, taught=0.2, corrected=0.3),
+            Stage(steps=2000, clips=96, style=replace(_WIDE, frames=8), rate=5e-4, taught=0.05, corrected=0.3),
         ),
+        warm_up=200,
         ema=0.998,
     ),
     # from trained weights, on real clips, synthetic ones or both

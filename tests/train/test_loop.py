@@ -1,5 +1,6 @@
 """A run learns, leaves what it should, and goes on exactly where it was."""
 
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -62,7 +63,8 @@ def test_a_run_leaves_weights_a_log_curves_and_pieces(assets, tmp_path, monkeypa
     run = trainer(assets, tmp_path, judge=lambda net: held_out_scores(net, assets, clips=4), compact=True)
     run.train(lines.append)
     pieces = sorted(path.name for path in tmp_path.glob("checkpoint*"))
-    assert pieces == [f"checkpoint-00000004-{i}of4.pt" for i in range(1, 5)]
+    assert len(pieces) >= 2
+    assert pieces == [f"checkpoint-00000004-{i}of{len(pieces)}.pt" for i in range(1, len(pieces) + 1)]
     assert max(path.stat().st_size for path in tmp_path.glob("checkpoint*")) <= 10 << 20
     assert len((tmp_path / LOG).read_text().splitlines()) == 1 + 4
     assert list((tmp_path / "curves").iterdir())
@@ -112,7 +114,7 @@ def test_a_checkpoint_of_another_model_is_refused(assets, tmp_path):
 
 
 def test_the_newest_checkpoint_whose_pieces_are_all_there_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "PIECE", 1000)
+    monkeypatch.setattr(checkpoint, "PIECE", 500)
     checkpoint.write({"step": 1, "x": torch.arange(900.0)}, tmp_path, compact=True)
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     checkpoint.write({"step": 2, "x": torch.arange(900.0) + 1}, tmp_path, compact=True)
@@ -154,3 +156,13 @@ def test_every_stage_of_every_recipe_can_take_a_step(assets, tmp_path, name):
     run = trainer(assets, tmp_path, recipe=recipe, evaluate_every=100)
     run.train(quiet)
     assert run.step == len(recipe.stages)
+
+
+def test_what_is_deflated_comes_back():
+    for length in (0, 1, 1000, 1001):
+        data = torch.randint(256, (length,)).to(torch.uint8).numpy().tobytes()
+        assert checkpoint.inflated(checkpoint.deflated(data)) == data
+    with pytest.raises(zlib.error):
+        checkpoint.inflated(checkpoint.deflated(data)[:-9])
+    with pytest.raises(zlib.error, match="larger than it can be"):
+        checkpoint.inflated(checkpoint.deflated(bytes(1 << 20)))

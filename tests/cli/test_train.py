@@ -1,0 +1,105 @@
+"""``sam2track train``: runs as a user starts them."""
+
+import csv
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam2track import hub
+from sam2track.network import weights
+from sam2track.train.loop import WEIGHTS
+from tests.train.material import davis_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Discs and plain photos, enough for both sides of the split."""
+    y, x = np.mgrid[0:40, 0:40] - 19.5
+    disc = np.zeros((40, 40, 4), np.uint8)
+    disc[np.hypot(x, y) < 18] = (250, 40, 40, 255)
+    for part in ("cutouts", "photos"):
+        (tmp_path / "assets" / part).mkdir(parents=True)
+    for i in range(40):
+        Image.fromarray(disc).save(tmp_path / "assets" / "cutouts" / f"disc{i}.png")
+        Image.new("RGB", (32, 24), (i, 2 * i, 200)).save(tmp_path / "assets" / "photos" / f"plain{i}.png")
+    return tmp_path / "assets"
+
+
+def test_from_nothing_and_on(run, folder, tmp_path):
+    out = tmp_path / "runs" / "mine"
+    flags = ("train", folder, "--recipe", "smoke", "--out", out, "--device", "cpu", "--every", 2)
+    code, said, _ = run(*flags)
+    assert code == 0
+    assert "step 2  stage 0" in said
+    assert "mask_jf" in said
+    code, said, _ = run(*flags)
+    assert (code, said.strip()) == (0, "resumed at step 4 of 4")
+
+
+def test_packed_assets_train_too(run, folder, tmp_path):
+    packed = tmp_path / "small.zip"
+    assert run("train", folder, "--pack", packed)[0] == 0
+    assert len(zipfile.ZipFile(packed).namelist()) == 80
+    out = tmp_path / "runs" / "packed"
+    assert run("train", packed, "--recipe", "smoke", "--length", 0.5, "--out", out, "--device", "cpu", "-q")[0] == 0
+    assert (out / WEIGHTS).is_file()
+
+
+def test_fine_tuning_keeps_what_is_frozen(run, tmp_path):
+    davis_folder(tmp_path / "clips", clips=1, frames=3)
+    started, out = hub.find("nano"), tmp_path / "runs" / "tuned"
+    flags = ("--weights", started, "--freeze", "image_encoder", "--image-size", 64, "--frames", 2, "--length", 0.002)
+    code, said, _ = run("train", "--clips", tmp_path / "clips", *flags, "--out", out, "--device", "cpu")
+    assert code == 0
+    assert "step 2" in said
+    before, after = (weights.to_ours(weights.read(path)) for path in (started, out / WEIGHTS))
+    frozen = [name for name in before if name.startswith("image_encoder.")]
+    assert all((before[name].float() == after[name]).all() for name in frozen)
+    assert any((before[name].float() != after[name]).any() for name in before if name not in frozen)
+
+
+def test_two_processes_learn_together(tmp_path):
+    davis_folder(tmp_path / "clips", clips=1, frames=3)
+    out = tmp_path / "runs" / "two"
+    command = "import sam2track.cli; sam2track.cli.main()"
+    script = tmp_path / "start.py"  # processes are started by running the script again
+    script.write_text(command)
+    flags = ["--recipe", "smoke", "--out", out, "--device", "cpu", "--devices", "2", "--every", "2"]
+    done = subprocess.run(
+        [sys.executable, script, "train", "--clips", tmp_path / "clips", *flags],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "distributed_backend=gloo" in done.stderr
+    assert done.stdout.count("step 4 ") == 1  # only the first process reports
+    with (out / "log.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
+    weights.read(out / WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ([], 2, "nothing to learn from"),
+        (["assets", "--recipe", "gpus"], 2, "recipe 'gpus' is unknown; did you mean 'gpu'"),
+        (["assets", "--freeze", "encoder"], 2, "component 'encoder' cannot be frozen"),
+        (["nowhere"], 1, "neither a folder nor a packed file"),
+        (["--pack", "x.zip"], 2, "--pack needs ASSETS"),
+        (["assets", "--image-size", "100"], 2, "image_size 100 is not a multiple of 32"),
+        (["--clips", "assets", "--model", "nano", "--weights", "no.pt"], 1, "has no JPEGImages and Annotations"),
+        (["assets", "--out", "assets/cutouts/disc0.png/x"], 1, "cannot be made"),
+    ],
+)
+def test_wrong_use_is_one_line(fails, folder, monkeypatch, flags, code, message):
+    monkeypatch.chdir(folder.parent)
+    ended, line = fails("train", *flags, "--device", "cpu")
+    assert (ended, message in line) == (code, True), line
