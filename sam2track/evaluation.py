@@ -120,9 +120,11 @@ def predict(
                     write_prediction(partial, clip, result.index, result.size, masks, ids)
                 if on_frame is not None:
                     on_frame(result)
+        os.replace(partial, folder)
     except PromptError as error:  # of the truth: of another size than the pictures, or of more objects than allowed
         raise SourceError(f"sequence {clip.name} cannot be tracked: {error}") from error
-    os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def first_prompts(clip: AnnotatedClip, kind: str) -> dict[int, dict[int, Prompt]]:

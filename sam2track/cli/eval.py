@@ -34,7 +34,7 @@ def evaluate(  # noqa: PLR0913, a command's flags are its arguments
     *,
     layout: Annotated[str, typer.Option(help="davis, ytvos (also MOSE and LVOS), sav or auto.")] = "auto",
     split: Annotated[str | None, typer.Option(help="Such as train or 2016/val. Default: val, if there is one.")] = None,
-    sequences: Annotated[str | None, typer.Option(metavar="NAME[,NAME...]", help="Only these.")] = None,
+    sequences: Annotated[str | None, typer.Option(metavar="NAME[,NAME...]", help="Only these, of any split.")] = None,
     prompt: Annotated[str, typer.Option(help="What is given of an object's first mask: mask, click or box.")] = "mask",
     keep_ends: Annotated[bool, typer.Option("--keep-ends", help="Score first and last annotated frames too.")] = False,
     predictions: Annotated[

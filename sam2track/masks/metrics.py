@@ -25,8 +25,8 @@ def iou(a: Mask, b: Mask) -> float:
         ValueError: the masks differ in size.
     """
     _check_sizes(a, b)
-    union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else 1.0
+    union = int(np.count_nonzero(a | b))
+    return int(np.count_nonzero(a & b)) / union if union else 1.0
 
 
 def contour_accuracy(truth: Mask, predicted: Mask, tolerance: float = TOLERANCE) -> float:
@@ -89,11 +89,11 @@ def _surroundings(mask: Mask) -> tuple[slice, slice] | None:
 
 def _covered(contour: Mask, other: Mask, reach: int) -> float:
     """Share of ``contour`` within ``reach`` pixels of ``other``; 1 when there is nothing to cover."""
-    count = np.count_nonzero(contour)
+    count = int(np.count_nonzero(contour))
     if not count:
         return 1.0
     near = cv2.dilate(other.view(np.uint8), _disk(reach)).view(np.bool_)
-    return np.count_nonzero(contour & near) / count
+    return int(np.count_nonzero(contour & near)) / count
 
 
 @lru_cache(maxsize=8)
