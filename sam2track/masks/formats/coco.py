@@ -23,6 +23,7 @@ from sam2track.masks.lines import Exact, MaskletHeader
 from sam2track.masks.regions import bounding_box
 
 DEFAULT_RATE = Fraction(24)
+UNSEEN = "COCO lists an object only where it is seen: elsewhere, once seen, it reads back as not visible"
 
 Side = Annotated[int, Field(ge=1, le=2**15)]
 Index = Annotated[int, Field(ge=0, lt=2**31)]
@@ -111,7 +112,8 @@ def read_coco(path: Path) -> Tracks:
 
 def write_coco(path: Path, masklets: Masklets) -> list[str]:
     """Write COCO instances; returns what is lost."""
-    return _write(path, masklets, "{:05d}.jpg", per_object=False)
+    _write(path, masklets, "{:05d}.jpg", per_object=False)
+    return [UNSEEN]
 
 
 def write_cvat(path: Path, masklets: Masklets) -> list[str]:
@@ -120,9 +122,8 @@ def write_cvat(path: Path, masklets: Masklets) -> list[str]:
     CVAT finds the frames of a video by its own names for them, and has no tracks of masks: each object gets
     a label of its own, which the task needs too.
     """
-    names = ", ".join(f"object {i}" for i in _ids(masklets))
-    lost = _write(path, masklets, "frame_{:06d}", per_object=True)
-    return [f"the CVAT task needs the labels: {names or 'none'}", *lost]
+    labels = _write(path, masklets, "frame_{:06d}", per_object=True)
+    return [f"the CVAT task needs the labels: {', '.join(labels) or 'none'}", UNSEEN]
 
 
 def as_mask(segmentation: Segmentation, size: tuple[int, int]) -> Mask:
@@ -180,36 +181,33 @@ def _seen(path: Path, annotations: Iterable[_Annotation], size: tuple[int, int])
     return seen
 
 
-def _ids(masklets: Masklets) -> list[int]:
-    return sorted({i for result in masklets for i in result.objects})
-
-
 def _write(path: Path, masklets: Masklets, name: str, *, per_object: bool) -> list[str]:
+    """Write the file, annotations as they come; returns the names of its categories."""
     header = masklets.header
     images: list[dict[str, Any]] = []
-    ids: set[int] = set()
+    names: dict[int, str] = {} if per_object else {1: "object"}
 
     def annotations() -> Iterator[dict[str, Any]]:
         count = 0
         for result in masklets:
             images.append(_image(len(images) + 1, result, name))
-            ids.update(result.objects)
             for i, seen in result.objects.items():
+                category = i + 1 if per_object else 1
+                names.setdefault(category, f"object {i}")
                 if seen.mask.any():
                     count += 1
-                    yield _annotation(count, len(images), i, seen, category=i + 1 if per_object else 1)
+                    yield _annotation(count, len(images), i, seen, category)
 
     def rest() -> Iterator[tuple[str, Any]]:
         yield "images", images
-        names = {i + 1: f"object {i}" for i in sorted(ids)} if per_object else {1: "object"}
-        yield "categories", [{"id": number, "name": text, "supercategory": ""} for number, text in names.items()]
+        yield "categories", [{"id": number, "name": names[number], "supercategory": ""} for number in sorted(names)]
         yield "licenses", []
         yield "info", {"description": header.source or path.stem}
         yield "sam2track", as_origin(header)
 
     with written_whole(path) as file:
         write_object(file, {"annotations": annotations()}, rest())
-    return ["COCO lists an object only where it is seen: elsewhere, once seen, it reads back as not visible"]
+    return [names[number] for number in sorted(names)]
 
 
 def _image(number: int, result: FrameResult, name: str) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """A small masklet file that has everything a format may lose."""
 
+from collections import namedtuple
 from fractions import Fraction
 
 import numpy as np
 
 import sam2track as st
-from sam2track.masks.formats.conversion import _Clip
 from sam2track.masks.regions import bounding_box
+
+Clip = namedtuple("Clip", "name width height rate")
 
 SIZE = (30, 40)
 RATE = Fraction(30000, 1001)
@@ -38,7 +40,7 @@ def frames(overlap=True):
 
 def masklets(path, *, overlap=True):
     """The masklet file."""
-    with st.MaskletWriter(path, _Clip("dog.mp4", SIZE[1], SIZE[0], RATE), "nano") as file:
+    with st.MaskletWriter(path, Clip("dog.mp4", SIZE[1], SIZE[0], RATE), "nano") as file:
         for result in frames(overlap):
             file.write(result)
     return path
