@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from sam2track.masks.scores import mean_score
     from sam2track.render import overlay
     from sam2track.stills import ImageSegmenter, MaskRules, StillResult, segment
+    from sam2track.sessions import Budget, Session
     from sam2track.timing import Timings
     from sam2track.tracker import Tracker
-    from sam2track.video import Camera, Source, VideoWriter, open_source
+    from sam2track.video import Camera, Recording, Source, VideoWriter, open_recording, open_source
     from sam2track.window import Window
 
 _HOMES = {
@@ -61,9 +62,10 @@ _HOMES = {
     "masks.scores": ("mean_score",),
     "render": ("overlay",),
     "stills": ("ImageSegmenter", "MaskRules", "StillResult", "segment"),
+    "sessions": ("Budget", "Session"),
     "timing": ("Timings",),
     "tracker": ("Tracker",),
-    "video": ("Camera", "Source", "VideoWriter", "open_source"),
+    "video": ("Camera", "Recording", "Source", "VideoWriter", "open_recording", "open_source"),
     "window": ("Window",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -71,6 +73,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __version__ = version("sam2track")
 __all__ = [
     "BackendError",
+    "Budget",
     "Camera",
     "Config",
     "ConfigError",
@@ -85,8 +88,10 @@ __all__ = [
     "Prediction",
     "Prompt",
     "PromptError",
+    "Recording",
     "Run",
     "Sam2TrackError",
+    "Session",
     "SinkError",
     "Source",
     "SourceError",
@@ -101,6 +106,7 @@ __all__ = [
     "evaluate",
     "mean_score",
     "open_dataset",
+    "open_recording",
     "open_source",
     "overlay",
     "read_masklets",

@@ -83,6 +83,12 @@ class Session:
         """Object id -> frame -> the prompt it has there."""
         return {i: MappingProxyType(history.prompts) for i, history in self._tracker.histories.items()}
 
+    @property
+    def first_prompted(self) -> int | None:
+        """The earliest prompted frame, where ``propagate`` starts by default; None without a prompt."""
+        histories = self._tracker.histories.values()
+        return min(chain.from_iterable((*h.proposed, *h.prompted) for h in histories), default=None)
+
     def prompt(self, index: int, object_id: int, prompt: Prompt, *, extend: bool = False) -> FrameResult:
         """Prompt an object on a frame, and see at once what comes of it there.
 
@@ -161,8 +167,7 @@ class Session:
         for object_id, history in self._tracker.histories.items():
             if not history.proposed and not history.prompted:
                 raise PromptError(f"object {object_id} has no prompt; prompt it, or remove it")
-        first = min(chain.from_iterable((*h.proposed, *h.prompted) for h in self._tracker.histories.values()))
-        start = first if start is None else self._checked_index(start)
+        start = self._checked_index(self.first_prompted if start is None else start)
         end = (0 if reverse else len(self.video) - 1) if end is None else self._checked_index(end)
         indices = range(start, end - 1, -1) if reverse else range(start, end + 1)
         with torch.inference_mode():
@@ -233,9 +238,9 @@ class Session:
             raise PromptError(f"object {object_id!r} is not in the session; its objects: {known}")
         return self._tracker.histories[object_id]
 
-    def _checked_index(self, index: int) -> int:
+    def _checked_index(self, index: int | None) -> int:
         try:
-            number = operator.index(index)
+            number = operator.index(index)  # type: ignore[arg-type]
         except TypeError:
             raise PromptError(f"frame {index!r} is not an integer") from None
         if not 0 <= number < len(self.video):

@@ -22,7 +22,7 @@ _SETTINGS = {  # official constructor argument -> our setting
     "add_all_frames_to_correct_as_cond": "memory.keep_corrections",
     "max_obj_ptrs_in_encoder": "memory.pointers",
 }
-_DEFAULTS = {"memory.keep_corrections": False, "tracking.max_objects": 1024}
+_DEFAULTS: Mapping[str, object] = {"memory.keep_corrections": False, "tracking.max_objects": 1024}
 
 
 def build_sam2(
@@ -57,7 +57,7 @@ def build_sam2(
         raise ConfigError("apply_postprocessing is False; its rules are always on, use hydra_overrides_extra for one")
     if kwargs:
         raise ConfigError(f"argument {next(iter(kwargs))!r} of build_sam2 is unknown here; leave it out")
-    settings = _DEFAULTS | _overrides(hydra_overrides_extra)
+    settings = {**_DEFAULTS, **_overrides(hydra_overrides_extra)}
     return Segmenter.load(model_name(config_file), weights=ckpt_path, device=str(device), set=settings)
 
 
