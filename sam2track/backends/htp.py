@@ -37,7 +37,7 @@ class Target:
     Attributes:
         kind: ``npu`` or ``emulator``.
         device: the runtime's handle of it.
-        chip: the chip; None on an NPU, where the runtime finds out itself.
+        chip: what the emulator is to be; an NPU knows what it is, and None is fine.
         performance: the runtime's performance mode.
     """
 
@@ -50,7 +50,9 @@ class Target:
     def options(self) -> dict[str, str]:
         """Provider options."""
         options = {"backend_type": "htp", "htp_performance_mode": self.performance}
-        return options if self.chip is None else options | {"soc_model": str(self.chip.soc_model)}
+        if self.kind == "npu" or self.chip is None:
+            return options
+        return options | {"soc_model": str(self.chip.soc_model)}
 
 
 def npu(component: str, chip: Chip | None, performance: str) -> Target:
@@ -181,16 +183,16 @@ def proof(session: Any, target: Target) -> str:
     kinds = [node.op_type for part in parts for node in part.get_nodes()]
     graph = "a compiled binary" if kinds == ["EPContext"] else f"all {len(kinds)} nodes"
     where = "the HTP emulator" if target.kind == "emulator" else "a device of type NPU"
-    chip = "" if target.chip is None else f" as {target.chip.name}"
+    chip = "" if target.kind == "npu" or target.chip is None else f" as {target.chip.name}"
     return f"{graph} assigned to {PROVIDER} on {where}{chip}"
 
 
 def _check_assignment(session: Any, component: str, target: Target) -> None:
-    strays = {part.ep_name for part in session.get_provider_graph_assignment_info()} - {PROVIDER}
-    if strays:
+    found = {part.ep_name for part in session.get_provider_graph_assignment_info()}
+    if found != {PROVIDER}:
+        others = ", ".join(sorted(found - {PROVIDER})) or "no provider that says so"
         raise BackendError(
-            f"component {component} is pinned to qnn:{target.kind}, but parts would run on {', '.join(strays)}; "
-            f"{_ELSEWHERE}"
+            f"component {component} is pinned to qnn:{target.kind}, but parts would run on {others}; {_ELSEWHERE}"
         )
 
 

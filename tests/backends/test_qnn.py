@@ -332,17 +332,21 @@ def test_an_npu_and_the_emulator_are_never_confused(monkeypatch):
     npu, cpu = device("NPU"), device("CPU")
     monkeypatch.setattr(htp, "plugin_devices", lambda wanted: [cpu, npu])
     assert htp.npu("mask_decoder", None, "burst") == htp.Target("npu", npu, None, "burst")
-    assert "soc_model" not in htp.npu("mask_decoder", None, "burst").options
+    assert "soc_model" not in htp.npu("mask_decoder", CHIP, "burst").options  # it knows what it is
+    assert htp.emulator("a test", CHIP).options["soc_model"] == "60"
     assert htp.emulator("a test", CHIP) == htp.Target("emulator", cpu, CHIP)
     monkeypatch.setattr(htp, "plugin_devices", lambda wanted: [npu])
     with pytest.raises(BackendError, match="has no emulator"):
         htp.emulator("a test", CHIP)
 
 
-def test_a_part_that_would_run_elsewhere():
-    part = SimpleNamespace(ep_name="CPUExecutionProvider")
-    session = SimpleNamespace(get_provider_graph_assignment_info=lambda: [part])
-    with pytest.raises(BackendError, match="parts would run on CPUExecutionProvider"):
+@pytest.mark.parametrize(
+    ("providers", "word"), [(["QNNExecutionProvider", "CPUExecutionProvider"], "CPUExecutionProvider"), ([], "no prov")]
+)
+def test_a_part_that_would_run_elsewhere(providers, word):
+    parts = [SimpleNamespace(ep_name=name) for name in providers]
+    session = SimpleNamespace(get_provider_graph_assignment_info=lambda: parts)
+    with pytest.raises(BackendError, match=f"parts would run on {word}"):
         htp._check_assignment(session, "mask_decoder", htp.Target("npu", None, None))
 
 
