@@ -52,14 +52,10 @@ def drift(  # noqa: PLR0913, a command's flags are its arguments
     """
     settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
     reference = plain(settings) if against is None else st.Config.load(against)
-    from sam2track.cli.prompts import Gathered, check_fit
+    from sam2track.cli.prompts import check_fit, gather
     from sam2track.drift import compare
 
-    gathered = Gathered()
-    gathered.add_flags(points, negatives, boxes, masks)
-    if prompts is not None:
-        gathered.add_file(prompts)
-    schedule = gathered.prompts()
+    schedule = gather(points, negatives, boxes, masks, prompts, first=0)
     if not schedule:
         raise o.UsageError(NO_PROMPT)
     with st.open_source(clip) as source:

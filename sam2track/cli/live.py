@@ -14,7 +14,8 @@ import sam2track as st
 from sam2track.cli import options as o
 from sam2track.cli import report
 from sam2track.cli.progress import Progress
-from sam2track.cli.session import Tally, draw, interruptible
+from sam2track.cli.session import Tally, interruptible
+from sam2track.cli.style import Style
 from sam2track.errors import SinkError
 
 KEYS = "click an object; drag a box; right click what is not it; n: next object; space: hold; q: quit"
@@ -34,6 +35,10 @@ def live(  # noqa: PLR0913, a command's flags are its arguments
     prompts: o.PromptFile = None,
     masklets: o.MaskletFile = None,
     overlay: o.OverlayFile = None,
+    opacity: o.Opacity = 0.45,
+    contour: o.Contour = None,
+    labels: o.Labels = True,
+    trace: o.TraceFrames = 0,
     force: o.Force = False,
     seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after so many seconds of the stream.")] = None,
     frames: Annotated[
@@ -60,19 +65,16 @@ def live(  # noqa: PLR0913, a command's flags are its arguments
     """
     settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
     from sam2track.cli.outputs import Outputs, Paths
-    from sam2track.cli.prompts import Gathered, check_fit
+    from sam2track.cli.prompts import check_fit, gather
     from sam2track.render import warm_up
 
-    gathered = Gathered()
-    gathered.add_flags(points, negatives, boxes, masks)
-    if prompts is not None:
-        gathered.add_file(prompts)
-    schedule = gathered.prompts()
+    schedule = gather(points, negatives, boxes, masks, prompts, first=0)
     paths = Paths(masklets, overlay)
     if headless and not (schedule and any(paths)):
         raise o.UsageError(
             "--headless needs a prompt (--point, --box, --mask or --prompts) and an output (--masklets or --overlay)"
         )
+    style = Style(opacity, contour, labels, trace)
     paths.check([Path(source)], force=force)
 
     with ExitStack() as stack:
@@ -91,7 +93,7 @@ def live(  # noqa: PLR0913, a command's flags are its arguments
         outputs = stack.enter_context(Outputs(paths, stream, tracker.name, run.timings))
         progress = stack.enter_context(Progress(frames, quiet=quiet))
         for frame, result in limited(run, seconds, frames):
-            drawn = draw(frame, result, run) if window is not None or outputs.draws else None
+            drawn = style.draw(frame, result, run.timings) if window is not None or outputs.draws else None
             outputs.write(result, drawn)
             tally.add(result)
             progress.frame(result.objects, f"{run.skipped} skipped" if run.skipped else "")

@@ -17,6 +17,7 @@ _MODEL = "Model"
 _PROMPT = "Prompts"
 DISCOVERY = "Discovery"
 _OUT = "Output"
+_STYLE = "Overlay"
 
 
 class UsageError(Sam2TrackError):
@@ -105,6 +106,17 @@ OverlayFile = Annotated[
 Drawing = Annotated[
     Path | None, typer.Option("--overlay", metavar="FILE.png", help="Overlay picture to write.", rich_help_panel=_OUT)
 ]
+Opacity = Annotated[float, typer.Option(min=0, max=1, help="Opacity of the masks.", rich_help_panel=_STYLE)]
+Contour = Annotated[
+    int | None,
+    typer.Option(min=0, max=64, metavar="PIXELS", help="Width of the contour; 0 draws none.", rich_help_panel=_STYLE),
+]
+Labels = Annotated[bool, typer.Option("--labels/--no-labels", help="Write ids and scores.", rich_help_panel=_STYLE)]
+TraceFrames = Annotated[
+    int,
+    typer.Option("--trace", min=0, max=10_000, metavar="FRAMES", help="Draw the path of so many frames.",
+                 rich_help_panel=_STYLE),
+]  # fmt: skip
 Force = Annotated[bool, typer.Option("--force", help="Replace outputs that exist.", rich_help_panel=_OUT)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors only.")]

@@ -50,6 +50,22 @@ class _Parts:
     mask: Mask | None = None
 
 
+def gather(
+    points: list[str] | None,
+    negatives: list[str] | None,
+    boxes: list[str] | None,
+    masks: list[str] | None,
+    file: Path | None,
+    first: int,
+) -> Prompts:
+    """What the prompt flags of a command say; ``first`` is the frame that is meant where none is given."""
+    gathered = Gathered(first)
+    gathered.add_flags(points, negatives, boxes, masks)
+    if file is not None:
+        gathered.add_file(file)
+    return gathered.prompts()
+
+
 class Gathered:
     """Prompts as they are gathered from flags and files; ``prompts`` checks and returns them.
 

@@ -81,13 +81,9 @@ def _prompts(
     masks: list[str] | None,
     file: Path | None,
 ) -> dict[int, dict[int, st.Prompt]]:
-    from sam2track.cli.prompts import Gathered
+    from sam2track.cli.prompts import gather
 
-    gathered = Gathered()
-    gathered.add_flags(points, negatives, boxes, masks)
-    if file is not None:
-        gathered.add_file(file)
-    schedule = gathered.prompts()
+    schedule = gather(points, negatives, boxes, masks, file, first=0)
     if not schedule:
         raise o.UsageError(NO_PROMPT)
     return schedule

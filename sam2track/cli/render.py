@@ -22,14 +22,10 @@ def render(  # noqa: PLR0913, a command's flags are its arguments
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.mp4", help="Default: CLIP_overlay.mp4, here.")
     ] = None,
-    opacity: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the masks.")] = 0.45,
-    contour: Annotated[
-        int | None, typer.Option(min=0, max=64, metavar="PIXELS", help="Width of the contour; 0 draws none.")
-    ] = None,
-    labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Write ids and scores.")] = True,
-    trace: Annotated[
-        int, typer.Option(min=0, max=10_000, metavar="FRAMES", help="Draw the path of so many frames.")
-    ] = 0,
+    opacity: o.Opacity = 0.45,
+    contour: o.Contour = None,
+    labels: o.Labels = True,
+    trace: o.TraceFrames = 0,
     force: o.Force = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -39,23 +35,20 @@ def render(  # noqa: PLR0913, a command's flags are its arguments
     Writes one frame for each frame of the masklet file.
     """
     from sam2track.cli.outputs import Outputs, Paths, clip_stem
-    from sam2track.render import Trace, warm_up
+    from sam2track.cli.style import Style
+    from sam2track.render import warm_up
 
-    if trace == 1:
-        raise o.UsageError("--trace 1 is too short to draw; give 2 frames or more, or 0 for none")
+    style = Style(opacity, contour, labels, trace)
     paths = Paths(overlay=output or Path(f"{clip_stem(clip)}_overlay.mp4"))
     paths.check([Path(clip), masklets], force=force)
     results = st.read_masklets(masklets)
-    path = Trace(trace) if trace else None
     timings = st.Timings()
     warm_up()
     with st.open_source(clip) as source, Outputs(paths, source, "", timings) as outputs:
         total = source.frame_count
         with Progress(total, quiet=quiet) as progress:
             for frame, result in matched(source, iter(results), f"{masklets}"):
-                with timings.measure("render"):
-                    drawn = st.overlay(frame, result, opacity=opacity, contour=contour, labels=labels, trace=path)
-                outputs.write(result, drawn)
+                outputs.write(result, style.draw(frame, result, timings))
                 progress.frame(result.objects)
         if not outputs.frames:
             raise MaskletError(f"{masklets} has no frames; nothing to draw")

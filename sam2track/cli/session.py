@@ -1,4 +1,4 @@
-"""What ``track`` and ``live`` share: drawing, Ctrl-C, and the account given at the end."""
+"""What ``track`` and ``live`` share: Ctrl-C, and the account given at the end."""
 
 from __future__ import annotations
 
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from sam2track.cli.outputs import Paths
 
 INTERRUPTED = 130  # the exit code of a command ended by Ctrl-C, as shells have it
-
-
-def draw(frame: st.Frame, result: st.FrameResult, run: st.Run) -> st.Frame:
-    """The overlay of a frame, timed."""
-    with run.timings.measure("render"):
-        return st.overlay(frame, result)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ from sam2track.cli import options as o
 from sam2track.cli import report
 from sam2track.cli.discover import discovery_rules
 from sam2track.cli.progress import Progress
-from sam2track.cli.session import Tally, draw, interruptible
+from sam2track.cli.session import Tally, interruptible
+from sam2track.cli.style import Style
 
 NANO = "model: nano, the small bundled one; better: --model sam2.1-tiny, -small, -base-plus or -large (downloaded once)"
 NO_PROMPT = (
@@ -47,6 +48,10 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     min_stability: o.MinStability = None,
     masklets: o.MaskletFile = None,
     overlay: o.OverlayFile = None,
+    opacity: o.Opacity = 0.45,
+    contour: o.Contour = None,
+    labels: o.Labels = True,
+    trace: o.TraceFrames = 0,
     force: o.Force = False,
     start: Annotated[int, typer.Option(min=0, metavar="FRAME", help="First frame to track.")] = 0,
     frames: Annotated[int | None, typer.Option(min=1, metavar="COUNT", help="Track at most so many frames.")] = None,
@@ -73,15 +78,11 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     """
     settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
     from sam2track.cli.outputs import Outputs, Paths, clip_stem
-    from sam2track.cli.prompts import Gathered, check_fit
+    from sam2track.cli.prompts import check_fit, gather
     from sam2track.discovery.video import POINTS_PER_SIDE
     from sam2track.render import warm_up
 
-    gathered = Gathered(first=start)
-    gathered.add_flags(points, negatives, boxes, masks)
-    if prompts is not None:
-        gathered.add_file(prompts)
-    schedule = gathered.prompts()
+    schedule = gather(points, negatives, boxes, masks, prompts, first=start)
     if not (schedule or discover):
         raise o.UsageError(NO_PROMPT)
     if not discover and any(flag is not None for flag in (every, points_per_side, min_iou, min_stability)):
@@ -89,6 +90,7 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     paths = Paths(masklets, overlay)
     if not any(paths):
         paths = Paths(Path(f"{clip_stem(clip)}.jsonl"), Path(f"{clip_stem(clip)}_overlay.mp4"))
+    style = Style(opacity, contour, labels, trace)
     paths.check([Path(clip)], force=force)
 
     with st.open_source(clip) as source:
@@ -119,7 +121,7 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
             Progress(total, quiet=quiet) as progress,
         ):
             for frame, result in run:
-                outputs.write(result, draw(frame, result, run) if outputs.draws else None)
+                outputs.write(result, style.draw(frame, result, run.timings) if outputs.draws else None)
                 tally.add(result)
                 progress.frame(result.objects)
     tally.tell(as_json=as_json, quiet=quiet, timings=timings)

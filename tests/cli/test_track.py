@@ -65,6 +65,17 @@ def test_track_part_of_a_clip(place, run):
     assert times("clip_overlay.mp4") == [index / NTSC for index in range(5)]
 
 
+def test_track_draws_in_the_style_asked_for(place, run, fails):
+    plain = ["--opacity", "0", "--contour", "0", "--no-labels"]
+    for name, flags in (("plain.mp4", plain), ("full.mp4", ["--opacity", "1", "--trace", "5"])):
+        assert run("track", "clip.mp4", "--point", "28,32", "--overlay", name, *flags)[0] == 0
+    with st.open_source("clip.mp4") as clip, st.open_source("plain.mp4") as plain, st.open_source("full.mp4") as full:
+        original, bare, drawn = next(clip).image.astype(int), next(plain).image, next(full).image
+    assert abs(original - bare).mean() < 3  # but for the codec, nothing was drawn
+    assert abs(original - drawn).mean() > 10
+    assert "--trace 1 is too short" in fails("track", "clip.mp4", "--point", "28,32", "--trace", "1")[1]
+
+
 def test_track_shows_the_stages_when_asked(place, run):
     _, out, _ = run("track", "clip.mp4", "--point", "28,32", "--timings")
     for word in (*STAGES, "median ms", "p99 ms"):
