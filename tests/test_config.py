@@ -196,7 +196,7 @@ def test_the_constructor_says_it_the_same_way():
 
 
 def test_every_preset_loads_by_name_and_by_path():
-    assert set(presets()) == {"cpu", "cuda", "edge-mixed", "edge-npu", "quality"}
+    assert set(presets()) == {"cpu", "cpu-int8", "cuda", "edge-mixed", "edge-npu", "quality"}
     for name, path in presets().items():
         assert Config.load(name) == Config.load(path)
         assert Config.load(name).model in MODELS

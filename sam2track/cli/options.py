@@ -33,7 +33,7 @@ Model = Annotated[
 ConfigFile = Annotated[
     str | None,
     typer.Option("--config", metavar="FILE|NAME", rich_help_panel=_MODEL,
-                 help="TOML file, or a preset: cpu, cuda, edge-mixed, edge-npu, quality."),
+                 help="TOML file, or a preset: cpu, cpu-int8, cuda, edge-mixed, edge-npu, quality."),
 ]  # fmt: skip
 Weights = Annotated[
     Path | None, typer.Option(help="Own checkpoint of that model (.pt, .safetensors).", rich_help_panel=_MODEL)
