@@ -129,7 +129,8 @@ def gather(objects: Sequence[Readable], pointers: int, width: int) -> MemoryView
     divisor = max(pointers - 1, 1)
     empty_tokens = torch.zeros_like(objects[0].slots[0][1])
     device = empty_tokens.device
-    empty_pointer = torch.zeros(width, device=device)
+    first = next((pointer for r in objects for _, pointer in r.pointers), None)
+    empty_pointer = torch.zeros(width, device=device if first is None else first.device)
     padded = any(len(r.slots) < n or len(r.pointers) < k for r in objects)
     valid = [[i < len(r.slots) for i in range(n)] + [j < len(r.pointers) for j in range(k)] for r in objects]
     return MemoryView(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sam2track.memory import Memory, MemoryBank, MemoryLimits, view
+from sam2track.memory import Memory, MemoryBank, MemoryLimits, Readable, gather, view
 
 TOKENS, WIDTH, MEMORY_WIDTH = 4, 6, 3
 
@@ -66,3 +66,12 @@ def test_view_pads_and_says_what_is_real():
     assert seen.valid.tolist() == [[True] * 6, [True, False, False, True, False, False]]
     assert seen.age[0].tolist() == pytest.approx([3 / 15, 2 / 15, 1 / 15])
     assert view([bank({1}, 3)] * 2, 4, limits).valid is None
+
+
+def test_an_object_without_pointers_has_one_that_is_not_real():
+    tokens = torch.ones(TOKENS, MEMORY_WIDTH)
+    alone = gather([Readable([(0, tokens)], [])], 16, WIDTH)
+    assert (alone.pointer.shape, alone.valid.tolist()) == ((1, 1, WIDTH), [[True, False]])
+    both = gather([Readable([(0, tokens)], []), Readable([(0, tokens)], [(3, torch.ones(WIDTH))])], 16, WIDTH)
+    assert both.valid.tolist() == [[True, False], [True, True]]
+    assert both.age[1].tolist() == pytest.approx([3 / 15])

@@ -137,7 +137,7 @@ class History:
 
 def new_lineage() -> int:
     """Of what a prompt made: like nothing else."""
-    return -next(_numbers)
+    return next(_numbers)  # not negative: -1 and -2 have the same hash
 
 
 def nearest(frames: Iterable[int], frame: int, most: int) -> list[int]:

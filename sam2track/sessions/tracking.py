@@ -165,15 +165,12 @@ class ClipTracker:
 
     def _new_traces(self, shown: Segmentation, tokens: Tensor) -> list[Trace]:
         """A trace for each row; copies, so that one can go without the others."""
-        return [
-            Trace(
-                *(
-                    tensor.to(self._storage or tensor.device, copy=True)
-                    for tensor in (row, mask.pointer[0], mask.logits)
-                )
-            )
-            for row, mask in zip(tokens, rows(shown), strict=True)
-        ]
+
+        def kept(tensor: Tensor) -> Tensor:
+            return tensor.to(self._storage or tensor.device, copy=True)
+
+        masks = zip(tokens, rows(shown), strict=True)
+        return [Trace(kept(row), kept(mask.pointer[0]), kept(mask.logits)) for row, mask in masks]
 
     def known_logits(self, index: int, object_id: int, history: History) -> Tensor:
         """Logits [1, 1, S/4, S/4] of a mask that is known."""
