@@ -121,7 +121,8 @@ class StillResult:
 
     def __repr__(self) -> str:
         n, height, width = self.masks.shape
-        return f"StillResult({n} masks of {width}x{height}, scores={np.round(self.scores, 2).tolist()})"
+        scores = ", ".join(f"{score:.2f}" for score in self.scores)
+        return f"StillResult({n} masks of {width}x{height}, scores=[{scores}])"
 
 
 class EncodedBatch(NamedTuple):
@@ -188,7 +189,8 @@ class ImageSegmenter:
 
         Args:
             image: a picture, encoded already or not.
-            prompt: in pixels of the picture. A mask prompt is taken as a draft that the model redraws.
+            prompt: in pixels of the picture. A mask prompt is taken as a draft, which the model redraws
+                within its box.
             logits: ``[S/4, S/4]`` of an earlier mask, which the prompt refines; with it, the prompt may be None.
             multimask: three masks for an ambiguous prompt, such as a single click, in place of one.
 
@@ -233,7 +235,8 @@ class ImageSegmenter:
         if len(given) != len(prompts):
             raise PromptError(f"{len(prompts)} prompts but {len(given)} logits; give one for each, or None")
         priors = [self._prior(n, p, x, frame) for n, (p, x) in enumerate(zip(prompts, given, strict=True))]
-        points = [pixels.to_points(p, frame.height, frame.width, size) if p else ([], []) for p in prompts]
+        clicks = [_clicks(prompt) for prompt in prompts]
+        points = [pixels.to_points(p, frame.height, frame.width, size) if p else ([], []) for p in clicks]
         found: dict[int, Candidates] = {}
         for count in sorted({len(labels) for _, labels in points}):
             rows = [n for n, (_, labels) in enumerate(points) if len(labels) == count]
@@ -313,6 +316,13 @@ def segment(
     """
     segmenter = model if isinstance(model, ImageSegmenter) else ImageSegmenter.load(model)
     return segmenter.segment(image, prompt, logits=logits, multimask=multimask)
+
+
+def _clicks(prompt: Prompt | None) -> Prompt | None:
+    """The prompt as points and a box; a draft alone says too little, so its box goes with it."""
+    if prompt is None or prompt.mask is None:
+        return prompt
+    return Prompt(box=bounding_box(prompt.mask))
 
 
 def _stacked(priors: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:

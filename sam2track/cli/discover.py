@@ -44,13 +44,15 @@ def discover(  # noqa: PLR0913, a command's flags are its arguments
     """
     settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
     import sam2track as st
-    from sam2track.cli.outputs import check_path
-    from sam2track.cli.segment import draw, write
+    from sam2track.cli.outputs import check_path, check_picture_name, write_json
+    from sam2track.cli.segment import draw
 
     if output is None and overlay is None and not as_json:
         output, overlay = Path(f"{photo.stem}_masks.json"), Path(f"{photo.stem}_overlay.png")
     if output is not None and output.suffix.lower() != ".json":
         raise o.UsageError(f"{output} does not end in .json; --overlay FILE.png writes a picture")
+    if overlay is not None:
+        check_picture_name(overlay)
     written = [path for path in (output, overlay) if path is not None]
     for path in written:
         check_path(path, [photo], force=force)
@@ -72,10 +74,11 @@ def discover(  # noqa: PLR0913, a command's flags are its arguments
     account: dict[str, Any] = {"photo": str(photo), "width": width, "height": height, "model": settings.model}
     account["masks"] = found.records()
     if output is not None:
-        write(account, [output], [])
+        write_json(output, account)
     if overlay is not None:  # small masks over large ones
         ordered = sorted(found, key=lambda mask: -mask.area)
-        draw(encoded.frame, {n: st.Prediction(m.mask, m.score, True, m.box) for n, m in enumerate(ordered, 1)}, overlay)
+        shown = {n: st.Prediction(m.mask, m.score, True, m.box) for n, m in enumerate(ordered, 1)}
+        draw(encoded.frame, shown, overlay, labels=False)
     if as_json:
         report.say_json(account | {"outputs": [str(path) for path in written]})
     elif not quiet:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import sam2track as st
 from sam2track.cli import report
 from sam2track.cli.options import UsageError
+from sam2track.video.images import IMAGE_SUFFIXES
 
 
 def check_path(path: Path, inputs: list[Path], *, force: bool) -> None:
@@ -26,6 +28,23 @@ def check_path(path: Path, inputs: list[Path], *, force: bool) -> None:
         raise UsageError(f"{path} is a folder; give the name of a file in it")
     if path.exists() and not force:
         raise UsageError(f"{path} exists; give another name, or --force to replace it")
+
+
+def check_picture_name(path: Path) -> None:
+    """Raise ``UsageError`` unless ``path`` is named as a picture."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise UsageError(f"{path} is no picture's name; end it in {', '.join(IMAGE_SUFFIXES)}")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` to ``path``, whole or not at all. Raises ``SinkError``."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(content))
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise st.SinkError(f"{path} cannot be written ({error.strerror}); choose a folder you can write") from error
 
 
 @dataclass(frozen=True, slots=True)

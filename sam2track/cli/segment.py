@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -56,70 +55,72 @@ def segment(  # noqa: PLR0913, a command's flags are its arguments
     """
     settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
     import sam2track as st
-    from sam2track.cli.outputs import check_path
-    from sam2track.cli.prompts import Gathered
+    from sam2track.cli.outputs import check_path, check_picture_name, write_json
+    from sam2track.video.picture import write_picture
 
-    gathered = Gathered()
-    gathered.add_flags(points, negatives, boxes, masks)
-    prompts = gathered.prompts()
-    if any(frame for frame in prompts):
-        raise o.UsageError(f"a prompt is for frame {max(prompts)}, but a photo has no frames; leave @ out")
-    if not prompts:
-        raise o.UsageError(NO_PROMPT)
+    prompts = _prompts(points, negatives, boxes, masks)
     if output is None and overlay is None and not as_json:
         overlay = Path(f"{photo.stem}_overlay.png")
-    files = _mask_files(output, list(prompts[0]), 3 if multimask else 1)
-    for path in [*files, *([overlay] if overlay is not None else [])]:
+    files = _mask_files(output, list(prompts), 3 if multimask else 1)
+    written = [*files, *([overlay] if overlay is not None else [])]
+    if len(set(written)) < len(written):
+        raise o.UsageError(f"{overlay} is to hold the masks and the overlay; give two names")
+    for path in written:
+        if path.suffix.lower() != ".json" or path == overlay:
+            check_picture_name(path)
         check_path(path, [photo], force=force)
 
     rules = st.MaskRules(max_hole_area=max_hole_area, max_sprinkle_area=max_sprinkle_area)
     segmenter = st.ImageSegmenter.load(settings, rules=rules)
     encoded = segmenter.encode(photo)
-    found = segmenter.segment_batch(encoded, list(prompts[0].values()), multimask=multimask)
-    results = dict(zip(prompts[0], found, strict=True))
+    found = segmenter.segment_batch(encoded, list(prompts.values()), multimask=multimask)
+    results = dict(zip(prompts, found, strict=True))
     account = _account(photo, encoded.frame, settings.model, results)
-    write(account, files, [mask for result in found for mask in result.masks])
+    if files and files[0].suffix.lower() == ".json":
+        write_json(files[0], account)
+    else:
+        for path, mask in zip(files, (mask for result in found for mask in result.masks), strict=False):
+            write_picture(path, mask)
     if overlay is not None:
         best = {i: _best(result) for i, result in results.items()}
         draw(encoded.frame, best, overlay)
-    written = [*files, *([overlay] if overlay is not None else [])]
     if as_json:
         report.say_json(account | {"outputs": [str(path) for path in written]})
     elif not quiet:
-        for i, result in results.items():
-            areas = ", ".join(
-                f"{mask.sum()} px (score {s:.2f})" for mask, s in zip(result.masks, result.scores, strict=True)
-            )
-            report.say(f"object {i}: {areas}")
-        for path in written:
-            report.say(f"wrote {path}")
+        _tell(results, written)
 
 
-def write(account: Mapping[str, Any], files: list[Path], masks: list[Any]) -> None:
-    """Write ``account`` where the file is .json, else a mask to each of ``files``."""
-    from sam2track.errors import SinkError
-    from sam2track.video.picture import write_picture
-
-    if [path.suffix.lower() for path in files] != [".json"]:
-        for path, mask in zip(files, masks, strict=True):
-            write_picture(path, mask)
-        return
-    path = files[0]
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_text(json.dumps(account))
-        partial.replace(path)
-    except OSError as error:
-        raise SinkError(f"{path} cannot be written ({error.strerror}); choose a folder you can write") from error
-
-
-def draw(frame: st.Frame, objects: Mapping[int, st.Prediction], path: Path) -> None:
+def draw(frame: st.Frame, objects: Mapping[int, st.Prediction], path: Path, *, labels: bool = True) -> None:
     """Write an overlay of ``objects`` on the photo."""
     import sam2track as st
     from sam2track.video.picture import write_picture
 
     result = st.FrameResult(0, Fraction(0), (frame.height, frame.width), objects)
-    write_picture(path, st.overlay(frame, result).image)
+    write_picture(path, st.overlay(frame, result, labels=labels).image)
+
+
+def _prompts(
+    points: list[str] | None, negatives: list[str] | None, boxes: list[str] | None, masks: list[str] | None
+) -> dict[int, st.Prompt]:
+    """Object id -> prompt from the flags."""
+    from sam2track.cli.prompts import Gathered
+
+    gathered = Gathered()
+    gathered.add_flags(points, negatives, boxes, masks)
+    prompts = gathered.prompts()
+    if any(prompts):
+        raise o.UsageError(f"a prompt is for frame {max(prompts)}, but a photo has no frames; leave @ out")
+    if not prompts:
+        raise o.UsageError(NO_PROMPT)
+    return prompts[0]
+
+
+def _tell(results: Mapping[int, st.StillResult], written: list[Path]) -> None:
+    for i, result in results.items():
+        masks = zip(result.masks.sum(axis=(1, 2)).tolist(), result.scores.tolist(), strict=True)
+        report.say(f"object {i}: {', '.join(f'{area} px (score {score:.2f})' for area, score in masks)}")
+    for path in written:
+        report.say(f"wrote {path}")
 
 
 def _mask_files(output: Path | None, objects: list[int], masks: int) -> list[Path]:
