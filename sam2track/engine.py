@@ -14,7 +14,7 @@ from __future__ import annotations
 import atexit
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +64,7 @@ def track(
     tracker: Tracker,
     prompts: Mapping[int, Mapping[int, Prompt]] | None = None,
     *,
+    removals: Mapping[int, Collection[int]] | None = None,
     prompter: Prompter | None = None,
     policy: Policy | None = None,
     overlap: bool | None = None,
@@ -77,6 +78,7 @@ def track(
         tracker: tracks in its own thread during the run; do not call it meanwhile, use ``Run.send``.
         prompts: frame index -> object id -> prompt. A prompt for a frame that is skipped or damaged
             is given on the next frame that is tracked.
+        removals: frame index -> ids of the objects to forget before that frame, or the next one that is tracked.
         prompter: finds new objects as the video brings them, such as a ``Discoverer``; they get ids above all others.
         policy: ``lossless`` tracks every frame, the source waits for the tracker; ``newest`` skips
             to the newest frame when the tracker is slower than the source. Default: by ``source.live``.
@@ -86,15 +88,15 @@ def track(
 
     Raises:
         ConfigError: an unknown policy or a queue below 1.
-        PromptError: prompts of another shape; later, from the loop after the last frame, a prompt
-            for a frame past the end.
+        PromptError: prompts or removals of another shape; later, from the loop, a removal of what is not
+            tracked, and after the last frame a prompt or removal for a frame past the end.
         SourceError: ``source`` cannot be opened.
     """
     if policy not in ("lossless", "newest", None):
         raise ConfigError(f"policy {policy!r} is unknown; use 'lossless' or 'newest'")
     if queue < 1:
         raise ConfigError(f"queue is {queue}; use 1 or more")
-    schedule = Schedule({} if prompts is None else prompts, tracker.object_ids)
+    schedule = Schedule({} if prompts is None else prompts, tracker.object_ids, removals)
     share_cpu = _share_cpu(tracker.placement)
     owned = ExitStack()
     frames = owned.enter_context(open_source(source)) if isinstance(source, str | Path | int) else source

@@ -10,7 +10,7 @@ one frame: the first goes to ``Tracker.step``, each further one corrects it with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from threading import Lock
 
 from sam2track.data import Prompt
@@ -27,14 +27,21 @@ class Schedule:
     Args:
         prompts: frame index -> object id -> prompt.
         object_ids: objects the tracker follows already.
+        removals: frame index -> ids of the objects to forget before that frame.
 
     Raises:
-        PromptError: ``prompts`` has another shape.
+        PromptError: ``prompts`` or ``removals`` has another shape.
     """
 
-    def __init__(self, prompts: Mapping[int, Mapping[int, Prompt]], object_ids: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        prompts: Mapping[int, Mapping[int, Prompt]],
+        object_ids: Iterable[int] = (),
+        removals: Mapping[int, Collection[int]] | None = None,
+    ) -> None:
         self._lock = Lock()
         self._scheduled = _checked_schedule(prompts)  # in ascending order of frames
+        self._removals = _checked_removals({} if removals is None else removals)
         self._sent: list[Round] = []
         self._removed: list[int] = []
         self._object_ids = set(object_ids)
@@ -77,6 +84,12 @@ class Schedule:
         """The objects to remove before frame ``index`` is tracked, then the rounds of prompts to give on it."""
         with self._lock:
             removed, self._removed = self._removed, []
+            for frame in [frame for frame in self._removals if frame <= index]:
+                for object_id in self._removals.pop(frame):
+                    if object_id not in self._object_ids:
+                        raise PromptError(f"object {object_id} was to be removed on frame {frame}, but is not tracked")
+                    self._object_ids.discard(object_id)
+                    removed.append(object_id)
             sent, self._sent = self._sent, []
             due = [self._scheduled.pop(frame) for frame in list(self._scheduled) if frame <= index]
             rounds: list[Round] = []
@@ -86,13 +99,14 @@ class Schedule:
             return removed, rounds
 
     def check_all_given(self, frame_count: int) -> None:
-        """Raise ``PromptError`` if a prompt was scheduled past the last of ``frame_count`` frames."""
+        """Raise ``PromptError`` if a prompt or removal was scheduled past the last of ``frame_count`` frames."""
         with self._lock:
-            late = list(self._scheduled)
-        if late:
-            frames = ", ".join(map(str, late[:5])) + (", ..." if len(late) > 5 else "")
-            have = f"only frames 0 to {frame_count - 1}" if frame_count else "no frames"
-            raise PromptError(f"prompts for frame {frames} were never given: the source has {have}")
+            missed = {"prompts": list(self._scheduled), "removals": list(self._removals)}
+        have = f"only frames 0 to {frame_count - 1}" if frame_count else "no frames"
+        for what, late in missed.items():
+            if late:
+                frames = ", ".join(map(str, late[:5])) + (", ..." if len(late) > 5 else "")
+                raise PromptError(f"{what} for frame {frames} were never given: the source has {have}")
 
 
 def _append(rounds: list[Round], prompts: Round) -> None:
@@ -115,6 +129,16 @@ def _checked_schedule(prompts: object) -> dict[int, Round]:
         if not isinstance(objects, Mapping):
             raise PromptError(f"prompts[{index}] is a {type(objects).__name__}; {shape}")
     return {index: _checked_prompts(prompts[index], f"prompts[{index}]") for index in sorted(prompts)}
+
+
+def _checked_removals(removals: object) -> dict[int, tuple[int, ...]]:
+    shape = "expected frame index -> object ids, as in {120: [2]}"
+    if not isinstance(removals, Mapping):
+        raise PromptError(f"removals are a {type(removals).__name__}; {shape}")
+    for index, ids in removals.items():
+        if not isinstance(index, int) or index < 0 or isinstance(ids, str) or not isinstance(ids, Collection):
+            raise PromptError(f"removals hold {index!r}: {ids!r}; {shape}")
+    return {index: tuple(removals[index]) for index in sorted(removals)}
 
 
 def _checked_prompts(prompts: object, where: str) -> Round:

@@ -97,6 +97,10 @@ MinStability = Annotated[
                  help="Drop masks of a lower stability (default 0.95; nano 0.6)."),
 ]  # fmt: skip
 
+Removals = Annotated[
+    list[str] | None,
+    typer.Option("--remove", metavar="ID@FRAME", help="Forget an object before a frame.", rich_help_panel=_PROMPT),
+]
 MaskletFile = Annotated[
     Path | None, typer.Option("--masklets", metavar="FILE.jsonl", help="Masklets to write.", rich_help_panel=_OUT)
 ]

@@ -157,6 +157,18 @@ def _named(frame: int, object_id: int) -> Iterator[None]:
         raise PromptError(f"object {object_id} on frame {frame}: {error}") from error
 
 
+def read_removals(texts: Iterable[str] | None) -> dict[int, list[int]]:
+    """``--remove ID@FRAME``: frame index -> ids of the objects to forget before it."""
+    removals: dict[int, list[int]] = {}
+    for text in texts or ():
+        match = re.fullmatch(r"(\d{1,9})@(\d{1,9})", text)
+        if match is None:
+            raise PromptError(f"--remove {text!r} is not ID@FRAME; write it as --remove 2@120")
+        object_id, frame = map(int, match.groups())
+        removals.setdefault(frame, []).append(object_id)
+    return removals
+
+
 def check_fit(prompts: Mapping[int, Mapping[int, st.Prompt]], source: st.Source, first: int, last: int | None) -> None:
     """Raise ``PromptError`` for a prompt outside the picture or outside the frames ``first`` to ``last``.
 

@@ -31,6 +31,7 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     boxes: o.Boxes = None,
     masks: o.Masks = None,
     prompts: o.PromptFile = None,
+    removals: o.Removals = None,
     discover: Annotated[
         bool, typer.Option("--discover", help="Find objects without a prompt.", rich_help_panel=o.DISCOVERY)
     ] = False,
@@ -78,7 +79,7 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     """
     settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins, sets=sets)
     from sam2track.cli.outputs import Outputs, Paths, clip_stem
-    from sam2track.cli.prompts import check_fit, gather
+    from sam2track.cli.prompts import check_fit, gather, read_removals
     from sam2track.discovery.video import POINTS_PER_SIDE
     from sam2track.render import warm_up
 
@@ -112,7 +113,9 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
                 stability_score_thresh=min_stability,
             )
             prompter = st.Discoverer(tracker, every=30 if every is None else every, rules=rules)
-        run = st.track(portion(source, start, frames), tracker, schedule, prompter=prompter)
+        run = st.track(
+            portion(source, start, frames), tracker, schedule, removals=read_removals(removals), prompter=prompter
+        )
         tally = Tally(source, run, tracker, paths)
         with (
             interruptible(tally),

@@ -65,6 +65,12 @@ def test_track_part_of_a_clip(place, run):
     assert times("clip_overlay.mp4") == [index / NTSC for index in range(5)]
 
 
+def test_track_removes_an_object(place, run):
+    prompts = ["--point", "28,32", "--point", "2:28,32"]
+    assert run("track", "clip.mp4", *prompts, "--remove", "2@4", "--masklets", "m.jsonl")[0] == 0
+    assert [sorted(result.objects) for result in st.read_masklets("m.jsonl")] == [[1, 2]] * 4 + [[1]] * 8
+
+
 def test_track_draws_in_the_style_asked_for(place, run, fails):
     plain = ["--opacity", "0", "--contour", "0", "--no-labels"]
     for name, flags in (("plain.mp4", plain), ("full.mp4", ["--opacity", "1", "--trace", "5"])):
@@ -123,6 +129,7 @@ def test_settings_reach_the_backend(place, run, monkeypatch):
         (["clip.mp4", "--point", "1,1", "--start", "12"], 2, ["--start 12", "12 frames"]),
         (["clip.mp4", "--point", "1,1", "--start", "-1"], 2, ["--start"]),
         (["clip.mp4", "--point", "1,1@2", "--start", "5"], 2, ["frame 2", "frames 5 on"]),
+        (["clip.mp4", "--point", "1,1", "--remove", "2"], 2, ["--remove '2'", "--remove 2@120"]),
         (["clip.mp4", "--point", "1,1", "--wrong"], 2, ["--wrong", "track --help"]),
         ([], 2, ["CLIP", "track --help"]),
     ],

@@ -120,6 +120,28 @@ def test_a_removed_object_is_gone_from_the_next_tracked_frame_on(overlap):
     assert tracker.log[1:] == [("remove", 1)]
 
 
+def test_a_scheduled_removal_comes_before_its_frame(overlap):
+    tracker = FakeTracker()
+    prompts = {0: {1: CLICK, 2: CLICK}, 8: {1: CLICK}}
+    run = track(FakeSource(10), tracker, prompts, removals={5: [1, 2]}, overlap=overlap)
+    assert [sorted(result.objects) for _, result in run] == [[1, 2]] * 5 + [[]] * 3 + [[1]] * 2
+    assert tracker.log[1:3] == [("remove", 1), ("remove", 2)]
+
+
+@pytest.mark.parametrize(
+    ("removals", "message"),
+    [
+        ({3: [7]}, "object 7 was to be removed on frame 3, but is not tracked"),
+        ({40: [1]}, r"removals for frame 40 were never given: the source has only frames 0 to 9"),
+        ({0: 1}, "removals hold 0: 1; expected frame index -> object ids"),
+        ([1], "removals are a list"),
+    ],
+)
+def test_a_removal_that_cannot_be_is_an_error(removals, message):
+    with pytest.raises(PromptError, match=message):
+        list(track(FakeSource(10), FakeTracker(), {0: {1: CLICK}}, removals=removals))
+
+
 def test_removing_drops_what_was_sent_and_sending_again_starts_anew():
     tracker = FakeTracker()
     tracker.object_ids = (1,)
