@@ -90,7 +90,7 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
     devices: Annotated[int, typer.Option(min=1, help="How many processors.", rich_help_panel=_HOW)] = 1,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.", rich_help_panel=_HOW)] = "fp32",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Let torch.compile fuse the network.", rich_help_panel=_HOW)
+        bool, typer.Option("--compile", help="Let torch.compile fuse the image encoder.", rich_help_panel=_HOW)
     ] = False,
     compact: Annotated[
         bool, typer.Option("--compact", help="Checkpoints in 16 bits, in pieces of 15 MB.", rich_help_panel=_HOW)

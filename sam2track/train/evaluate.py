@@ -1,22 +1,17 @@
-"""Yardsticks of a training run: held-out synthetic clips, and annotated videos."""
+"""Held-out synthetic clips: the first yardstick of a training run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from sam2track.contracts import ImageFeatures
 from sam2track.data import Mask
-from sam2track.datasets import AnnotatedClip
-from sam2track.evaluation import evaluate
 from sam2track.masks.metrics import contour_accuracy, iou
-from sam2track.masks.scores import mean_score
 from sam2track.network.variants import Network
 from sam2track.pixels import resize_logits
-from sam2track.tracker import Tracker
 from sam2track.train.assets import Assets
 from sam2track.train.clips import make_clips
 from sam2track.train.dice import Dice
@@ -65,12 +60,6 @@ def held_out_scores(network: Network, assets: Assets, clips: int = 16) -> dict[s
         _score_rows(network, features, rows, dice, values)
     network.train()
     return {name: sum(each) / max(len(each), 1) for name, each in values.items()}
-
-
-def footage_score(clips: Sequence[AnnotatedClip], model: str, weights: Path, size: int, device: str) -> float:
-    """Mean J&F over all objects of annotated clips, tracked from their masks by ``model`` with ``weights``."""
-    tracker = Tracker.load(model, weights=weights, image_size=size, device=device)
-    return mean_score(score for clip in evaluate(clips, tracker) for score in clip.objects.values()).jf
 
 
 def _score_rows(

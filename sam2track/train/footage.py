@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,6 @@ from sam2track.train.dice import Dice
 from sam2track.train.style import Style
 from sam2track.video.images import numbered_images
 
-# Style, number of clips, seed -> clips: where training clips come from.
-Supply = Callable[[Style, int, int], Clips]
 STRIDES = (1, 1, 2, 3)  # annotated frames from one to the next; fast motion is rarer than slow
 SMALLEST = 0.6  # side of a cut, of the picture's
 
@@ -57,17 +55,6 @@ class Footage:
         truth = torch.from_numpy(np.stack(labels)).to(self.device)
         frames = frames.reshape(*shape, *frames.shape[1:]).float() / 255
         return Clips(degrade(dice, style.degrade, frames), truth.reshape(*shape, *truth.shape[1:]), style.layers)
-
-
-def mixed(one: Supply, other: Supply, share: float) -> Supply:
-    """Batches of which ``share`` of the clips, rounded by chance, come from ``other``."""
-
-    def supply(style: Style, count: int, seed: int) -> Clips:
-        second = int(count * share + random.Random(seed).random())  # noqa: S311, nothing secret
-        parts = [make(style, each, seed) for make, each in ((one, count - second), (other, second)) if each]
-        return Clips(torch.cat([p.frames for p in parts]), torch.cat([p.labels for p in parts]), style.layers)
-
-    return supply
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,14 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 
 from sam2track.config import nearest
 from sam2track.contracts import CONTRACTS
-from sam2track.datasets import open_dataset
 from sam2track.errors import BackendError, ConfigError, SinkError
 from sam2track.hub import find
 from sam2track.network.variants import VARIANTS, Network
 from sam2track.train.assets import load_assets
 from sam2track.train.clips import make_clips
-from sam2track.train.evaluate import footage_score, held_out_scores
-from sam2track.train.footage import Footage, Supply, mixed
+from sam2track.train.evaluate import held_out_scores
 from sam2track.train.loop import WEIGHTS, Judge, Run, Trainer
+from sam2track.train.supply import Supply, mixed
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
@@ -121,6 +120,9 @@ def _data(run: Run, material: Material, fabric: Fabric) -> tuple[Supply, Judge]:
         supplies.append(partial(make_clips, seen.to(fabric.device)))
         judges.append(partial(held_out_scores, assets=held_out.to(fabric.device)))
     if material.clips is not None:
+        from sam2track.datasets import open_dataset  # needs a video library, which a machine that only trains may lack
+        from sam2track.train.footage import Footage
+
         supplies.append(Footage(open_dataset(material.clips, split=material.split), fabric.device))
     if material.validate is not None:
         judges.append(_on_footage(run, material.validate, str(fabric.device)))
@@ -132,6 +134,9 @@ def _data(run: Run, material: Material, fabric: Fabric) -> tuple[Supply, Judge]:
 
 
 def _on_footage(run: Run, folder: Path, device: str) -> Judge:
+    from sam2track.datasets import open_dataset
+    from sam2track.train.validate import footage_score
+
     clips = open_dataset(folder)
 
     def judge(network: Network) -> dict[str, float]:

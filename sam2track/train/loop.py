@@ -21,15 +21,16 @@ from torch import Tensor
 
 from sam2track.errors import ConfigError, Sam2TrackError
 from sam2track.network import weights as checkpoints
+from sam2track.network.layers import fourier_table
 from sam2track.network.variants import VARIANTS, Network
 from sam2track.train import checkpoint
 from sam2track.train.dense import DenseHeads
-from sam2track.train.footage import Supply
 from sam2track.train.initialise import initialise
 from sam2track.train.log import Log
 from sam2track.train.objective import Objective
 from sam2track.train.optimiser import learning_rate, parameter_groups
 from sam2track.train.recipe import Recipe, Stage
+from sam2track.train.supply import Supply
 
 WEIGHTS = "weights.safetensors"
 AVERAGE_EVERY = 4  # steps: often enough, and nearly free
@@ -52,7 +53,7 @@ class Run:
         frozen: components that do not learn.
         seed: of weights, data and prompts.
         precision: ``fp32`` or ``bf16`` (autocast).
-        compiled: let torch.compile fuse the components.
+        compiled: let torch.compile fuse the image encoder.
         compact: checkpoints in 16 bits and in pieces.
         log_every: steps between reports.
         evaluate_every: steps between scores and checkpoints.
@@ -223,6 +224,7 @@ class Trainer:
         for name, value in saved["average"].items():
             self.average[name].copy_(value)
         self._optimiser.load_state_dict(saved["optimiser"])
+        self._tabulate()
 
     def _enter(self, stage: Stage) -> None:
         """Make ``stage`` the current one; at another image size the same weights get other position tables."""
@@ -242,13 +244,18 @@ class Trainer:
         for name in self.run.frozen:
             getattr(self.network, name).requires_grad_(False)
         if self.run.compiled:
-            for component in self.network.children():
-                component.compile(dynamic=False)
+            self.network.image_encoder.compile(dynamic=False)  # the rest has too many shapes: one a frame and prompt
         self._objective = Objective(self.network, self.heads, self.run.recipe.losses, self._stage).train()
         self._optimiser = torch.optim.AdamW(
             parameter_groups(self._objective, self.run.recipe), betas=(0.9, 0.98), fused=True
         )
         self._model, self._stepper = self.fabric.setup(self._objective, self._optimiser)
+        self._tabulate()
+
+    def _tabulate(self) -> None:
+        """Work out the decoder's position table once and in fp32; nothing it depends on is learned."""
+        decoder = self.network.mask_decoder
+        decoder.position_table = fourier_table(decoder.side, decoder.frequencies)
 
 
 class _Silence:

@@ -78,12 +78,18 @@ def frame_features(features: ImageFeatures, clip: Tensor, frame: int, length: in
     return ImageFeatures(*(maps[clip * length + frame] for maps in features))
 
 
+def embed(network: Network, *prompts: Tensor | None) -> PromptEmbeddings:
+    """Embed prompts in fp32: places are angles of up to many turns, of which bf16 would keep too little."""
+    with torch.autocast(network.prompt_encoder.no_mask.device.type, enabled=False):
+        return network.prompt_encoder(*prompts)  # type: ignore[no-any-return]
+
+
 def prompt_points(
     network: Network, features: ImageFeatures, points: tuple[Tensor, Tensor], prior: Tensor | None = None
 ) -> MaskCandidates:
     """Decode points (or box corners), places and labels, with the logits of an earlier mask if there is one."""
     has_prior = None if prior is None else torch.ones(len(prior), device=prior.device)
-    embeddings: PromptEmbeddings = network.prompt_encoder(*points, prior, has_prior)
+    embeddings = embed(network, *points, prior, has_prior)
     return network.mask_decoder(features.s16_alone, features.s4, features.s8, *embeddings)  # type: ignore[no-any-return]
 
 
@@ -111,9 +117,9 @@ def correction(dice: Dice, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tenso
 def prompt_masks(network: Network, features: ImageFeatures, masks: Tensor) -> MaskCandidates:
     """Decode a mask prompt, which the tracker does for its pointer."""
     rows, device = len(masks), masks.device
-    nothing = torch.zeros(rows, 1, 2, device=device), -torch.ones(rows, 1, dtype=torch.long, device=device)
+    nothing = torch.zeros(rows, 1, 2, device=device), -torch.ones(rows, 1, device=device)
     given = masks[:, None].float()
-    embeddings = network.prompt_encoder(*nothing, None, None, given, torch.ones(rows, device=device))
+    embeddings = embed(network, *nothing, None, None, given, torch.ones(rows, device=device))
     return network.mask_decoder(features.s16, features.s4, features.s8, *embeddings)  # type: ignore[no-any-return]
 
 
@@ -132,9 +138,7 @@ def propagate(
     if now > RECENT + 1:  # before that, everything is still in memory
         valid = torch.cat([prompted | (ago <= RECENT), torch.ones_like(prompted)], dim=1)
     fused = network.memory_attention(features.s16, tokens, slot, pointer, age, valid)
-    empty = network.prompt_encoder(
-        torch.zeros(rows, 1, 2, device=device), -torch.ones(rows, 1, dtype=torch.long, device=device)
-    )
+    empty = embed(network, torch.zeros(rows, 1, 2, device=device), -torch.ones(rows, 1, device=device))
     features = features._replace(s16_alone=fused)
     return features, network.mask_decoder(fused, features.s4, features.s8, *empty)
 

@@ -8,8 +8,9 @@ from PIL import Image
 from sam2track.datasets import open_dataset
 from sam2track.errors import SourceError
 from sam2track.train.clips import make_clips
-from sam2track.train.footage import Footage, mixed
+from sam2track.train.footage import Footage
 from sam2track.train.style import Style
+from sam2track.train.supply import mixed
 from tests.train.material import davis_folder
 
 STYLE = Style(size=64, frames=4, layers=2, degrade=0.0)
