@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +33,7 @@ class Budget:
     """
 
     memory: int = 2**29
-    features: int = 2**28
+    features: int = 2**26
     frames: int = 2**27
 
 
@@ -182,12 +183,13 @@ class ClipTracker:
         return trace.logits
 
     def _encoded(self, index: int) -> Encoded | None:
-        """A frame and its features; None when it is damaged."""
+        """A frame and its features; None when it is damaged. Only the features are kept: of the frame, its size."""
         encoded = self._features.get(index)
         if encoded is None:
             frame = self._video.read(index)
             if frame is not None:
-                encoded = self._segmenter.encode(frame)
+                hollow = replace(frame, image=np.broadcast_to(np.uint8(0), frame.image.shape))
+                encoded = Encoded(hollow, self._segmenter.encode(frame).features)
                 self._features.put(index, encoded)
         return encoded
 
@@ -205,4 +207,4 @@ def _entry(prediction: Prediction, lineage: int, reverse: bool | None) -> Entry:
 
 
 def _size(encoded: Encoded) -> int:
-    return encoded.frame.image.nbytes + sum(tensor.nbytes for tensor in encoded.features)
+    return sum(tensor.nbytes for tensor in encoded.features)

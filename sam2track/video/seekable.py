@@ -76,6 +76,7 @@ class FileRecording(Recording):
         self._decoder = decoder = self._open()
         self._next = 0  # number of the frame the decoder gives next
         self._damaged: set[int] = set()
+        self._last: Frame | None = None
         self._cache: LruCache[int, Image] = LruCache(cache_bytes, lambda image: image.nbytes)
         self.name = str(path)
         self.width, self.height = decoder.width, decoder.height
@@ -94,12 +95,17 @@ class FileRecording(Recording):
     def read(self, index: int) -> Frame | None:
         """See ``Recording``."""
         self.check(index)
+        if self._last is not None and self._last.index == index:
+            return self._last
         image = self._cache.get(index)
         if image is None and index not in self._damaged:
             image = self._fetch(index)
             if image is None:
                 self._damaged.add(index)
-        return None if image is None else Frame(image, index, self.time(index))
+        if image is None:
+            return None
+        self._last = Frame(image, index, self.time(index))
+        return self._last
 
     def close(self) -> None:
         """See ``Recording``."""
@@ -107,6 +113,7 @@ class FileRecording(Recording):
             self.closed = True
             self._decoder.close()
             self._cache.clear()
+            self._last = None
 
     def _fetch(self, index: int) -> Image | None:
         starts = self._index.starts(index)
@@ -126,16 +133,18 @@ class FileRecording(Recording):
         return self._read_on(index)
 
     def _read_on(self, index: int) -> Image | None:
-        """Decode up to frame ``index``, keeping what comes before it; None when it does not come."""
+        """Decode up to frame ``index``, keeping those before it for going backwards; None when it does not come."""
         for picture in self._decoder:
             number = None if picture.time is None else self._index.number(int(picture.time / self._decoder.time_base))
             if number is None:
                 continue
             picture.image.flags.writeable = False  # it may be handed out again
-            self._cache.put(number, picture.image)
             self._next = number + 1
-            if number >= index:
-                return picture.image if number == index else None
+            if number == index:
+                return picture.image
+            self._cache.put(number, picture.image)
+            if number > index:
+                return None
         self._next = _NOWHERE
         return None
 
