@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from sam2track.masks.masklets import MaskletWriter, read_masklets
     from sam2track.masks.scores import mean_score
     from sam2track.render import overlay
-    from sam2track.stills import ImageSegmenter, MaskRules, StillResult, segment
     from sam2track.sessions import Budget, Session
+    from sam2track.stills import ImageSegmenter, MaskRules, StillResult, segment
     from sam2track.timing import Timings
     from sam2track.tracker import Tracker
     from sam2track.video import Camera, Recording, Source, VideoWriter, open_recording, open_source

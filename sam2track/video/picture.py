@@ -61,8 +61,8 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
         raise SourceError(f"picture {path} is larger than {MAX_BYTES // 2**20} MiB; expected a photo")
     width, height = _stated_size(content, path, max_pixels)
     if not 0 < width * height <= max_pixels:
-        size = f"is {width}x{height}" if width else "is damaged, or"
-        raise SourceError(f"picture {path} {size} has more than {max_pixels} pixels; give a smaller or whole one")
+        fault = f"is {width}x{height}," if width else "is damaged or has"
+        raise SourceError(f"picture {path} {fault} more than {max_pixels} pixels; give a whole one, or a smaller")
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(0)  # what is wrong is told once, below
     try:
