@@ -18,6 +18,7 @@ from sam2track.backends.ort import runtime
 
 Arrays = dict[str, Any]
 LINEAR = ("MatMul", "Gemm")
+OPSET_OF_16_BITS = 21  # the first whose quantise nodes take them
 
 
 def linear_int8(source: Path, target: Path) -> None:
@@ -56,11 +57,12 @@ def static_qdq(source: Path, target: Path, samples: Iterable[Arrays], activation
         samples: inputs of the graph; each activation's range is the one it has on them.
         activation_bits: 8 or 16.
     """
+    from onnx.version_converter import convert_version
     from onnxruntime.quantization import QDQQuantizer, QuantType
     from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
 
     with _quiet():
-        model = _prepared(source)
+        model = convert_version(_prepared(source), OPSET_OF_16_BITS)
         reader = _Reader(samples)
         config = get_qnn_qdq_config(
             model,
@@ -134,9 +136,7 @@ def _prepared(source: Path) -> Any:
     with TemporaryDirectory(prefix="sam2track-") as folder:
         path = Path(folder) / "prepared.onnx"
         model = onnx.load(path if qnn_preprocess_model(source, path, fuse_layernorm=True) else source)
-    model = onnx.shape_inference.infer_shapes(model)
-    onnx.helper.set_model_props(model, {"onnx.infer": "onnxruntime.quant"})  # tells the tools that this was done
-    return model
+    return onnx.shape_inference.infer_shapes(model)
 
 
 class _Reader:
