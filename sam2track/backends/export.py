@@ -32,7 +32,8 @@ from sam2track.errors import BackendError, ConfigError, SinkError
 OPSETS = range(18, 23)  # 23 has an attention operator whose masks ONNX Runtime does not broadcast
 OPSET = OPSETS[0]
 TOLERANCE = 1e-4  # relative error of a graph against torch, both fp32
-_KEPT = ["FusionGemm", "FusionGemmMul"]  # Reshape, Gemm, Reshape: the QNN runtime drops the reshapes where it must not
+# Two reshapes before a Gemm stay two: of one that changes more than the rank, the QNN runtime loses the shape.
+_KEPT = ["EliminationReshape"]
 PACKAGES = ("sam2track", "torch", "onnx", "onnxscript", "onnxslim", "onnxruntime")
 
 Tell = Callable[[str], None]

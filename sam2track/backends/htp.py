@@ -167,7 +167,7 @@ def _session_options(target: Target, more: Mapping[str, str]) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # The exported graph as it is: what ONNX Runtime rewrites it to triples the error of the encoder on the HTP.
+    # The graph as it was exported and tried: what ONNX Runtime makes of it differs from version to version.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4  # what goes wrong is raised
     options.intra_op_num_threads = 1  # the host only passes tensors
