@@ -197,7 +197,7 @@ class Session:
         for object_id, history in self._tracker.histories.items():
             if history.at(index) is not None:
                 with torch.inference_mode():
-                    logits[object_id] = self._tracker.known_logits(index, object_id, history)[0, 0]
+                    logits[object_id] = self._tracker.known_logits(index, object_id, history)[0, 0].clone()
         return logits
 
     def close(self) -> None:

@@ -54,9 +54,9 @@ class ClipTracker:
         self.limits = MemoryLimits(most_prompted or sys.maxsize, memory.recent, min(memory.pointers, len(video)))
         self._video = video
         self._segmenter = segmenter
-        self._storage = torch.device("cpu") if offload else None
         self._features: LruCache[int, Encoded] = LruCache(budget.features, _size)
-        self._traces = Traces(budget.memory, max(memory.pointers, memory.recent + 1))
+        block = max(memory.pointers, memory.recent + 1)
+        self._traces = Traces(budget.memory, block, torch.device("cpu") if offload else None)
 
     def remove(self, object_id: int) -> None:
         """Forget an object."""
@@ -93,7 +93,7 @@ class ClipTracker:
             assert encoded is not None, "it was segmented"
             masks = {i: h.proposed[index].mask for i, h in self.histories.items() if index in h.proposed}
             shown, tokens = self._segmenter.remember(encoded, masks, masks)
-            for object_id, trace in zip(masks, self._new_traces(shown, tokens), strict=True):
+            for object_id, trace in zip(masks, _traces(shown, tokens), strict=True):
                 if self.histories[object_id].settle(index) is not None:
                     self._traces.keep(object_id, index, trace, pinned=True)
 
@@ -121,8 +121,7 @@ class ClipTracker:
         masks, _ = self._segmenter.follow(encoded, object_ids, memory)
         shown, tokens = self._segmenter.remember(encoded, masks, ())
         predictions = self._segmenter.predictions(shown, self._video.height, self._video.width)
-        traces = self._new_traces(shown, tokens)
-        for object_id, prediction, trace in zip(object_ids, predictions, traces, strict=True):
+        for object_id, prediction, trace in zip(object_ids, predictions, _traces(shown, tokens), strict=True):
             history = self.histories[object_id]
             lineage = history.lineage(index, reverse, reads[object_id])
             history.tracked[index] = _entry(prediction, lineage, reverse)
@@ -164,15 +163,6 @@ class ClipTracker:
     def _gathered(self, readable: list[Readable]) -> MemoryView:
         return gather(readable, self.limits.pointers, self._segmenter.sizes.width)
 
-    def _new_traces(self, shown: Segmentation, tokens: Tensor) -> list[Trace]:
-        """A trace for each row; copies, so that one can go without the others."""
-
-        def kept(tensor: Tensor) -> Tensor:
-            return tensor.to(self._storage or tensor.device, copy=True)
-
-        masks = zip(tokens, rows(shown), strict=True)
-        return [Trace(kept(row), kept(mask.pointer[0]), kept(mask.logits)) for row, mask in masks]
-
     def known_logits(self, index: int, object_id: int, history: History) -> Tensor:
         """Logits [1, 1, S/4, S/4] of a mask that is known."""
         if index in history.proposed:
@@ -200,6 +190,11 @@ def _outdated(history: History, index: int, reverse: bool) -> bool:
         return False
     entry = history.tracked.get(index)
     return entry is None or entry.lineage != history.lineage(index, reverse, history.reads(index, reverse))
+
+
+def _traces(shown: Segmentation, tokens: Tensor) -> list[Trace]:
+    """What each row of a batch leaves behind."""
+    return [Trace(own, mask.pointer[0], mask.logits) for own, mask in zip(tokens, rows(shown), strict=True)]
 
 
 def _entry(prediction: Prediction, lineage: int, reverse: bool | None) -> Entry:
