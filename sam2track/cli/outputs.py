@@ -14,7 +14,7 @@ from typing import Any, Self
 import sam2track as st
 from sam2track.cli import report
 from sam2track.cli.options import UsageError
-from sam2track.video.images import IMAGE_SUFFIXES
+from sam2track.video.picture import IMAGE_SUFFIXES
 
 
 def check_path(path: Path, inputs: list[Path], *, force: bool) -> None:

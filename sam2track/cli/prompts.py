@@ -31,6 +31,7 @@ import sam2track as st
 from sam2track.config import nearest
 from sam2track.data import Box, Mask, Point
 from sam2track.errors import PromptError, SourceError
+from sam2track.video.picture import read_picture
 
 MAX_BYTES = 1_000_000
 LOSSY = (".jpg", ".jpeg", ".webp")  # black is not quite black there
@@ -195,9 +196,8 @@ def read_mask(path: Path) -> Mask:
     if path.is_dir():
         raise PromptError(f"mask {path} is a folder; give an image file")
     try:
-        with st.open_source(path) as image:
-            picture = next(image).image
-    except (SourceError, StopIteration) as error:
+        picture = read_picture(path)
+    except SourceError as error:
         raise PromptError(f"mask {path} cannot be read as an image: {error}") from error
     mask: Mask = picture.max(axis=2) > (127 if path.suffix.lower() in LOSSY else 0)
     if not mask.any():

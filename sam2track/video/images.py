@@ -7,13 +7,12 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
-from sam2track.data import Frame
+from sam2track.data import Frame, Image
 from sam2track.errors import SourceError
 from sam2track.video.container import UndecodableError
-from sam2track.video.decode import Decoder, Picture
+from sam2track.video.picture import IMAGE_SUFFIXES, read_picture
 from sam2track.video.protocol import MAX_PIXELS, Source
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 DEFAULT_RATE = Fraction(24)  # a folder does not say; DAVIS and SA-V were shot at 24
 
 
@@ -76,24 +75,17 @@ class FolderSource(Source):
         while self._next < len(self._files):
             index = self._next
             self._next += 1
-            picture = read_picture(self._files[index], self._max_pixels)
-            if picture is not None:
-                return Frame(picture.image, index, index * self.time_base)
+            image = decodable(self._files[index], self._max_pixels)
+            if image is not None:
+                return Frame(image, index, index * self.time_base)
             self.damaged += 1
         return None
 
 
-def read_picture(path: Path, max_pixels: int) -> Picture | None:
-    """Decode one picture; None if it is damaged."""
+def decodable(path: Path, max_pixels: int) -> Image | None:
+    """The picture in a file; None if it is damaged."""
     try:
-        # Given the file and not its name, FFmpeg does not take "%04d" in it for a pattern.
-        with (
-            path.open("rb") as file,
-            Decoder(file, str(path), threads="NONE", max_pixels=max_pixels) as images,
-        ):
-            return next(images)
-    except OSError as error:
-        raise SourceError(f"{path} cannot be opened ({error.strerror}); check its permissions") from error
+        return read_picture(path, max_pixels)
     except UndecodableError:
         return None
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from sam2track.data import Image, Mask
 from sam2track.errors import SinkError, SourceError
-from sam2track.video.images import IMAGE_SUFFIXES
+from sam2track.video.container import UndecodableError
 from sam2track.video.protocol import MAX_PIXELS
 
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_BYTES = 2**29  # of a file: an uncompressed 16-bit picture of MAX_PIXELS takes 384 MiB
 
 ImageLike = str | Path | NDArray[Any] | Any  # the last: a PIL image, which is not imported for its type
@@ -50,7 +51,8 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     """The picture in a file, upright: JPEG, PNG, WebP, TIFF, BMP and what else FFmpeg and OpenCV both read.
 
     Raises:
-        SourceError: it is missing, no picture, damaged, cut short, or of more than ``max_pixels``.
+        SourceError: it is missing, or of more than ``max_pixels``.
+        UndecodableError: it is no picture, damaged or cut short.
     """
     try:
         with Path(path).open("rb") as file:
@@ -60,19 +62,22 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     if len(content) > MAX_BYTES:
         raise SourceError(f"picture {path} is larger than {MAX_BYTES // 2**20} MiB; expected a photo")
     width, height = _stated_size(content, path, max_pixels)
-    if not 0 < width * height <= max_pixels:
-        fault = f"is {width}x{height}," if width else "is damaged or has"
-        raise SourceError(f"picture {path} {fault} more than {max_pixels} pixels; give a whole one, or a smaller")
+    if width * height == 0:
+        raise UndecodableError(f"picture {path} is damaged or has more than {max_pixels} pixels; give a whole one")
+    if width * height > max_pixels:
+        raise SourceError(
+            f"picture {path} is {width}x{height}, more than the limit of {max_pixels} pixels; give a smaller one"
+        )
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(0)  # what is wrong is told once, below
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
-        raise SourceError(f"picture {path} cannot be decoded: {error.err}") from error
+        raise UndecodableError(f"picture {path} cannot be decoded: {error.err}") from error
     finally:
         cv2.utils.logging.setLogLevel(level)
     if pixels is None:
-        raise SourceError(f"picture {path} cannot be decoded; check that it is whole and really a picture")
+        raise UndecodableError(f"picture {path} cannot be decoded; check that it is whole and really a picture")
     return _array_to_rgb(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), str(path))
 
 
@@ -105,7 +110,7 @@ def _stated_size(content: bytes, path: str | Path, max_pixels: int) -> tuple[int
             context = container.streams.video[0].codec_context
             return context.width, context.height
     except (av.FFmpegError, IndexError, ValueError) as error:
-        raise SourceError(f"{path} is no picture FFmpeg can read; check that it is whole and really one") from error
+        raise UndecodableError(f"{path} is no picture FFmpeg can read; check that it is a whole one") from error
 
 
 def _array_to_rgb(array: NDArray[Any], name: str) -> Image:

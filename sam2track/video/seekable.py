@@ -13,7 +13,7 @@ from sam2track.errors import SourceError
 from sam2track.video.camera import is_camera
 from sam2track.video.decode import Decoder
 from sam2track.video.file import FileSource, check_file
-from sam2track.video.images import FolderSource, numbered_images, read_picture
+from sam2track.video.images import FolderSource, decodable, numbered_images
 from sam2track.video.index import FrameIndex, scan
 from sam2track.video.protocol import MAX_PIXELS
 from sam2track.video.recording import FRAME_CACHE, Recording
@@ -223,16 +223,16 @@ class FolderRecording(Recording):
     def read(self, index: int) -> Frame | None:
         """See ``Recording``."""
         self.check(index)
-        picture = read_picture(self._files[index], self._max_pixels)
-        if picture is None:
+        image = decodable(self._files[index], self._max_pixels)
+        if image is None:
             return None
-        height, width = picture.image.shape[:2]
+        height, width = image.shape[:2]
         if (width, height) != (self.width, self.height):
             raise SourceError(
                 f"{self._files[index]} is {width}x{height} but the clip began with {self.width}x{self.height};"
                 " keep one clip of one size in a folder"
             )
-        return Frame(picture.image, index, self.time(index))
+        return Frame(image, index, self.time(index))
 
     def close(self) -> None:
         """See ``Recording``."""

@@ -73,7 +73,7 @@ def test_a_mask_flag_names_a_file(tmp_path):
         ({"boxes": ["1,2,3"]}, ["--box '1,2,3'", "X0,Y0,X1,Y1"]),
         ({"boxes": ["9,9,3,3"]}, ["object 1 on frame 0", "x0 < x1"]),
         ({"boxes": ["1,1,3,3", "1:1,1,4,4@0"]}, ["--box '1:1,1,4,4@0'", "second box"]),
-        ({"masks": ["missing.png"]}, ["missing.png", "does not exist"]),
+        ({"masks": ["missing.png"]}, ["missing.png", "No such file"]),
     ],
 )
 def test_flags_that_cannot_be_read(flags, words):

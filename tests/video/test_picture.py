@@ -107,7 +107,7 @@ def test_a_picture_larger_than_allowed_is_refused_before_it_is_decoded(tmp_path:
         read_picture(bomb)
     small = tmp_path / "small.png"
     write_picture(small, PICTURE)
-    with pytest.raises(SourceError, match="is 56x40, more than 1000 pixels"):
+    with pytest.raises(SourceError, match="is 56x40, more than the limit of 1000 pixels"):
         read_picture(small, max_pixels=1000)
 
 

@@ -97,7 +97,8 @@ def test_repr_tells_size_and_rate(tmp_path: Path) -> None:
 
 
 def test_public_names() -> None:
-    assert set(video.__all__) == {"Camera", "Reconnect", "Recording", "Source", "VideoWriter", "open_recording", "open_source"}
+    names = {"Camera", "Reconnect", "Recording", "Source", "VideoWriter", "open_recording", "open_source"}
+    assert set(video.__all__) == names
     assert all(hasattr(video, name) for name in video.__all__)
 
 
