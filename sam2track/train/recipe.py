@@ -128,6 +128,24 @@ RECIPES: dict[str, Recipe] = {
             Stage(steps=440, clips=2, style=_FULL, objects=3, rate=3e-4, dense=0.1, taught=0.15, corrected=0.3),
         ),
     ),
+    # for two CPU cores and another hour or two, from the weights of `cpu`
+    "cpu-more": Recipe(
+        stages=(
+            Stage(
+                steps=1950,
+                clips=4,
+                style=replace(_LARGER, degrade=0.8),
+                rate=5e-4,
+                dense=0.1,
+                taught=0.2,
+                corrected=0.2,
+            ),
+            Stage(
+                steps=600, clips=2, style=replace(_WIDE, layers=4), rate=3e-4, dense=0.05, taught=0.05, corrected=0.3
+            ),
+        ),
+        ema=0.998,
+    ),
     # for one large GPU in bf16, up to 45 GB of it, and half an hour; `length` is set by a measurement. 768 frames a
     # step at 256 px, whatever their arrangement: enough work to hide the launches, one shape for a compiled encoder
     "gpu": Recipe(
