@@ -25,7 +25,7 @@ def linear_int8(source: Path, target: Path) -> None:
     """Weights of linear layers in 8 bits a channel, their inputs in 8 bits by the range they have at each call.
 
     The rest stays in fp32. In 8 bits convolutions and softmax were no quicker on ONNX Runtime's CPU kernels; attention
-    scores were, by a tenth at 512 px, and coarser. The file is for this machine's kind of CPU: see ``_adds_in_32_bits``.
+    scores were, by a tenth at 512 px, and coarser. The file is for this kind of CPU: see ``_adds_in_32_bits``.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
