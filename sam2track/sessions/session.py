@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sam2track.config import Config
 from sam2track.data import FrameResult, Prediction, Prompt, checked_id
-from sam2track.errors import PromptError
+from sam2track.errors import ConfigError, PromptError
 from sam2track.masks import rle
 from sam2track.masks.masklets import MaskletWriter
 from sam2track.masks.regions import bounding_box
@@ -63,6 +63,8 @@ class Session:
         **overrides: Any,
     ) -> None:
         budget = budget or Budget()
+        if most_prompted is not None and most_prompted < 1:
+            raise ConfigError(f"most_prompted is {most_prompted}; give 1 or more, or None for all")
         self._owned = not isinstance(source, Recording)
         self.video = source if isinstance(source, Recording) else open_recording(source, cache_bytes=budget.frames)
         try:
@@ -160,7 +162,7 @@ class Session:
             reverse: track towards the beginning.
 
         Raises:
-            PromptError: a frame that is not in the clip, no object, or one that has no prompt.
+            PromptError: a frame that is not in the clip, or lies the other way; no object, or one without a prompt.
         """
         if not self._tracker.histories:
             raise PromptError("no object to propagate; prompt one first")
@@ -170,6 +172,9 @@ class Session:
         start = self._checked_index(self.first_prompted if start is None else start)
         end = (0 if reverse else len(self.video) - 1) if end is None else self._checked_index(end)
         indices = range(start, end - 1, -1) if reverse else range(start, end + 1)
+        if not indices:
+            way, other = ("after", "without reverse") if reverse else ("before", "with reverse=True")
+            raise PromptError(f"last frame {end} comes {way} the first, {start}; go there {other}")
         with torch.inference_mode():
             self._tracker.settle()
         tracked = self._tracker.advance(indices, reverse)

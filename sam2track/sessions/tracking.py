@@ -71,15 +71,14 @@ class ClipTracker:
         direction = history.passed.get(index)
         bases: Mapping[int, Tensor] = {}
         priors: dict[int, Tensor] = {}
-        if prompt.mask is None:
-            if history.at(index) is not None:
-                priors[object_id] = self.known_logits(index, object_id, history)
-            if direction is not None:
-                reads = history.reads(index, direction)
-                self._recall(object_id, reads.frames)
-                readable = self._readable(object_id, reads)
-                if readable.slots:
-                    _, bases = self._segmenter.follow(encoded, [object_id], self._gathered([readable]))
+        if prompt.mask is None and direction is not None:
+            reads = history.reads(index, direction)
+            self._recall(object_id, reads.frames)
+            readable = self._readable(object_id, reads)
+            if readable.slots:
+                _, bases = self._segmenter.follow(encoded, [object_id], self._gathered([readable]))
+        if prompt.mask is None and history.at(index) is not None:
+            priors[object_id] = self.known_logits(index, object_id, history)
         mask = self._segmenter.segment(encoded, {object_id: prompt}, bases, priors)[object_id]
         mask = mask._replace(logits=self._segmenter.filled(mask.logits))
         (prediction,) = self._segmenter.predictions(mask, self._video.height, self._video.width)

@@ -199,6 +199,8 @@ def test_wrong_calls_are_named(session: Session) -> None:
     for message, call in [
         ("frame 12 is not in", lambda: session.propagate(12)),
         ("frame 12 is not in", lambda: session.propagate(0, 12)),
+        ("last frame 2 comes before the first, 5; go there with reverse=True", lambda: session.propagate(5, 2)),
+        ("last frame 5 comes after the first, 2", lambda: session.propagate(2, 5, reverse=True)),
         ("object 1 has no prompt on frame 2; prompted frames: 3", lambda: session.clear(2, 1)),
     ]:
         with pytest.raises(PromptError, match=message):
@@ -257,6 +259,8 @@ def test_sources(tmp_path: Path, clip: Path) -> None:
         Session("0", model())
     with pytest.raises(ConfigError, match="'nono' is no model"):
         Session(clip, "nono")
+    with pytest.raises(ConfigError, match="most_prompted is 0; give 1 or more"):
+        Session(clip, model(), most_prompted=0)
     session = Session(clip, model())
     session.close()
     with pytest.raises(SourceError, match="is closed"):
