@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +13,7 @@ import typer
 
 from sam2track.cli import options as o
 from sam2track.cli import report
+from sam2track.cli.session import INTERRUPTED
 
 _DATA, _START, _HOW = "Data", "Model", "How"
 
@@ -17,7 +22,7 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
     assets: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[ASSETS]", help="Folder with cutouts/, photos/ and perhaps turns/, textures/, or a packed one."
+            metavar="ASSETS", help="Folder with cutouts/, photos/ and perhaps turns/, textures/, or a packed one."
         ),
     ] = None,
     *,
@@ -59,7 +64,8 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="cpu, gpu or finetune. Default: finetune with --clips or --weights, else cpu.", rich_help_panel=_HOW
+            help="cpu, cpu-more, gpu or finetune. Default: finetune with --clips or --weights, else cpu.",
+            rich_help_panel=_HOW,
         ),
     ] = None,
     length: Annotated[
@@ -107,7 +113,8 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
 
     sam2track train --clips DATASET --model sam2.1-tiny --freeze image_encoder fine-tunes on annotated ones.
 
-    A run that was stopped goes on where its last checkpoint was.
+    Ctrl-C ends a run after the step at work, with a checkpoint, and exits with 130; a second one ends it at once.
+    The same command goes on from the last checkpoint.
     """
     try:
         from sam2track.train import launch as launching
@@ -125,4 +132,32 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
     chosen = recipe_for(recipe or ("finetune" if clips is not None or weights is not None else "cpu"), model)
     chosen = adapted(chosen, length=length, clips=batch, size=image_size, frames=frames, rate=rate)
     run = Run(model, chosen, out, weights, tuple(freeze or ()), seed, precision, compiled, compact, 20, every, minutes)
-    launching.launch(run, material, device=device, devices=devices, say=(lambda line: None) if quiet else report.say)
+    say = (lambda line: None) if quiet else report.say
+    with first_ctrl_c() as stop:
+        launching.launch(run, material, device=device, devices=devices, say=say, stop=stop.is_set)
+    if stop.is_set():
+        raise typer.Exit(INTERRUPTED)
+
+
+@contextmanager
+def first_ctrl_c() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C, or SIGTERM, sets; the second one interrupts as usual."""
+    came = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def take_note(*_: object) -> None:
+        came.set()
+        restore()
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    for number in before if main_thread else ():
+        signal.signal(number, take_note)
+    try:
+        yield came
+    finally:
+        if main_thread:
+            restore()

@@ -45,7 +45,13 @@ class Material:
 
 
 def launch(
-    run: Run, material: Material, *, device: str = "auto", devices: int = 1, say: Callable[[str], None] = print
+    run: Run,
+    material: Material,
+    *,
+    device: str = "auto",
+    devices: int = 1,
+    say: Callable[[str], None] = print,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train ``run``, from its checkpoint if it has one.
 
@@ -55,9 +61,10 @@ def launch(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         devices: how many of them; the batch of a step is that of the recipe times this.
         say: gets a line a report, in the first process.
+        stop: asked now and then whether to end there, with a checkpoint.
 
     Raises:
-        ConfigError: a setting that cannot be used, or nothing to learn from.
+        ConfigError: a setting that cannot be used, nothing to learn from, or a checkpoint of another recipe.
         SourceError: data that cannot be read.
         SinkError: the run's folder cannot be made.
         WeightsError: starting weights or a checkpoint that cannot be used.
@@ -76,7 +83,7 @@ def launch(
         with fabric.rank_zero_first():
             run = replace(run, weights=find(run.model))
     supply, judge = _data(run, material, fabric)
-    trainer = Trainer(run, fabric, supply, judge)
+    trainer = Trainer(run, fabric, supply, judge, stop)
     if trainer.resume() and fabric.is_global_zero:
         say(f"resumed at step {trainer.step} of {run.recipe.steps}")
     trainer.train(say)

@@ -29,7 +29,7 @@ from sam2track.train.initialise import initialise
 from sam2track.train.log import Log
 from sam2track.train.objective import Objective
 from sam2track.train.optimiser import learning_rate, parameter_groups
-from sam2track.train.recipe import Recipe, Stage
+from sam2track.train.recipe import Recipe, Stage, settings
 from sam2track.train.supply import Supply
 
 WEIGHTS = "weights.safetensors"
@@ -82,12 +82,20 @@ class Trainer:
         fabric: the processors, launched.
         supply: where clips come from.
         judge: scores that are reported; None: only the loss is.
+        stop: asked after each step (of several processes: after each report) whether to end there.
     """
 
-    def __init__(self, run: Run, fabric: Fabric, supply: Supply, judge: Judge | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        fabric: Fabric,
+        supply: Supply,
+        judge: Judge | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.run, self.fabric = run, fabric
         self.step, self.seconds = 0, 0.0
-        self._supply, self._judge = supply, judge
+        self._supply, self._judge, self._stop = supply, judge, stop
         self._stage = run.recipe.stages[0]
         self.network = Network(VARIANTS[run.model], self._stage.style.size)
         initialise(self.network, run.seed)
@@ -98,7 +106,9 @@ class Trainer:
         self._place()
 
     def train(self, say: Callable[[str], None] = print) -> None:
-        """Train to the end of the recipe, or until the run's minutes are over; ``say`` gets a line a report.
+        """Train to the end of the recipe, until the run's minutes are over, or until it is to stop.
+
+        However it ends, its last step is in the checkpoint; ``say`` gets a line a report.
 
         Raises:
             Sam2TrackError: the loss is not finite any more; the last checkpoint is from before.
@@ -108,20 +118,20 @@ class Trainer:
             while self.step < self.run.recipe.steps:
                 row = self._until_report()
                 late = self.run.minutes is not None and time.perf_counter() - began > 60 * self.run.minutes
-                late = bool(self.fabric.broadcast(late))
-                if late or self.step % self.run.evaluate_every == 0 or self.step == self.run.recipe.steps:
-                    row |= self._pause()
+                late, stopped = self.fabric.broadcast((late, self._stop()))
+                if late or stopped or self.step % self.run.evaluate_every == 0 or self.step == self.run.recipe.steps:
+                    row |= self._pause(scored=not stopped)
                 log.write(row)
                 if self.fabric.is_global_zero:
                     say("  ".join(f"{name} {value}" for name, value in row.items()) + f"  of {self.run.recipe.steps}")
-                if late:
+                if late or stopped:
                     return
 
     def resume(self) -> bool:
         """Continue from the checkpoint in the run's folder; False when there is none.
 
         Raises:
-            ConfigError: the checkpoint is of another model.
+            ConfigError: the checkpoint is of another model or recipe.
             WeightsError: it is damaged.
         """
         saved = checkpoint.read(self.run.out, self.fabric.device)
@@ -131,8 +141,18 @@ class Trainer:
             raise ConfigError(
                 f"the checkpoint in {self.run.out} is of {saved['model']}, not of {self.run.model}; give another --out"
             )
+        self._check_recipe(saved.get("recipe", {}))  # older checkpoints have none
         self._restore(saved)
         return True
+
+    def _check_recipe(self, saved: dict[str, Any]) -> None:
+        """Raise ``ConfigError`` when the recipe of a checkpoint is another one: its steps would mean something else."""
+        for name, value in settings(self.run.recipe).items():
+            if saved.get(name, value) != value:
+                raise ConfigError(
+                    f"the checkpoint in {self.run.out} is of another recipe: {name} is {saved[name]} there and {value} "
+                    "here; give the same --recipe, --length and so on, or another --out"
+                )
 
     def averaged(self) -> Network:
         """A network of the averaged weights, at the size of the current stage."""
@@ -153,6 +173,8 @@ class Trainer:
             if self.step == self.run.recipe.steps or any(
                 self.step % every == 0 for every in (self.run.log_every, self.run.evaluate_every)
             ):
+                break
+            if self.fabric.world_size == 1 and self._stop():  # several processes have to stop at the same step
                 break
         reduced = self.fabric.all_reduce(torch.stack(losses).mean())
         loss = float(cast(Tensor, reduced))  # waits for the device
@@ -191,10 +213,11 @@ class Trainer:
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
 
-    def _pause(self) -> dict[str, float]:
-        """Write the weights and the checkpoint, and work out the scores."""
+    def _pause(self, *, scored: bool) -> dict[str, float]:
+        """Write the weights and the checkpoint, and work out the scores, if they are wanted."""
         state = {
             "model": self.run.model,
+            "recipe": settings(self.run.recipe),
             "step": self.step,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
@@ -213,7 +236,7 @@ class Trainer:
         checkpoint.write(state, self.run.out, compact=self.run.compact)
         stored = torch.float16 if self.run.compact else torch.float32
         checkpoints.save(averaged, self.run.out / WEIGHTS, stored)
-        scores = {} if self._judge is None else self._judge(averaged)
+        scores = self._judge(averaged) if scored and self._judge is not None else {}
         self.fabric.barrier()
         return {name: round(value, 4) for name, value in scores.items()}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from sam2track.config import nearest
 from sam2track.errors import ConfigError
@@ -108,6 +110,22 @@ def adapted(
         steps = max(1, round(stage.steps * length))
         stages.append(replace(stage, steps=steps, clips=clips or stage.clips, style=style, rate=rate or stage.rate))
     return replace(recipe, stages=tuple(stages))
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """Every number of a recipe by its path, such as ``stages.0.steps``; of what is in a row, their count too."""
+    return dict(_flat(asdict(recipe), ""))
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list | tuple):
+        yield path, len(value)
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for name, each in value.items():
+        yield from _flat(each, f"{path}.{name}".lstrip("."))
 
 
 _EASY = Style(size=128, frames=2, layers=3, extent=(0.3, 0.85), speed=0.1, twins=0.1, leaving=0.0, degrade=0.4)

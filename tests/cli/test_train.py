@@ -2,8 +2,10 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 
 from sam2track import hub
 from sam2track.network import weights
+from sam2track.train import checkpoint
 from sam2track.train.loop import WEIGHTS
 from tests.train.material import davis_folder
 
@@ -39,6 +42,30 @@ def test_from_nothing_and_on(run, folder, tmp_path):
     assert "mask_jf" in said
     code, said, _ = run(*flags)
     assert (code, said.strip()) == (0, "resumed at step 4 of 4")
+
+
+def test_ctrl_c_saves_the_last_step_and_exits_with_130(folder, tmp_path):
+    out = tmp_path / "runs" / "stopped"
+    flags = ["--recipe", "smoke", "--length", "500", "--every", "1000", "--out", out, "--device", "cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sam2track.cli; sam2track.cli.main()", "train", folder, *flags],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log, deadline = out / "log.csv", time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.is_file() and log.read_text().count("\n") > 1):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, err = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in err) == (130, False), err
+    with log.open() as file:
+        last = [row["step"] for row in csv.DictReader(file)][-1]
+    assert said.splitlines()[-1].startswith(f"step {last} ")
+    assert checkpoint.read(out)["step"] == int(last) > 20
+    assert {path.name for path in out.iterdir()} == {"checkpoint.pt", "curves", "log.csv", WEIGHTS}
 
 
 def test_packed_assets_train_too(run, folder, tmp_path):

@@ -23,9 +23,9 @@ class StopError(Exception):
     pass
 
 
-def trainer(assets, out, judge=None, supply=None, **changes):
+def trainer(assets, out, judge=None, supply=None, stop=lambda: False, **changes):
     run = replace(Run("nano", SMOKE, out, seed=3, log_every=1, evaluate_every=2), **changes)
-    return Trainer(run, cpu(), supply or (lambda *wanted: make_clips(assets, *wanted)), judge)
+    return Trainer(run, cpu(), supply or (lambda *wanted: make_clips(assets, *wanted)), judge, stop)
 
 
 def quiet(line):
@@ -83,6 +83,27 @@ def test_a_run_stops_when_its_minutes_are_over(assets, tmp_path):
     assert checkpoint.read(tmp_path)["step"] == 1
 
 
+def test_a_run_that_is_stopped_loses_no_step(assets, tmp_path):
+    whole = trainer(assets, tmp_path / "whole")
+    whole.train(quiet)
+    lines = []
+    first = trainer(assets, tmp_path / "parts", log_every=100, evaluate_every=100, stop=lambda: first.step == 3)
+    first.train(lines.append)
+    assert (first.step, len(lines)) == (3, 1)
+    second = trainer(assets, tmp_path / "parts")
+    assert second.resume()
+    assert second.step == 3
+    second.train(quiet)
+    for name, value in whole.average.items():
+        assert torch.equal(value, second.average[name]), name
+
+
+def test_a_run_that_is_stopped_is_not_scored(assets, tmp_path):
+    run = trainer(assets, tmp_path, judge=lambda network: pytest.fail("scored"), stop=lambda: True)
+    run.train(quiet)
+    assert checkpoint.read(tmp_path)["step"] == 1
+
+
 def test_one_clip_is_learned_by_heart(assets, tmp_path):
     fixed = make_clips(assets, SMOKE.stages[1].style, 2, 1)
     losses = []
@@ -111,6 +132,19 @@ def test_a_checkpoint_of_another_model_is_refused(assets, tmp_path):
     (tmp_path / checkpoint.WHOLE).write_bytes(b"half")
     with pytest.raises(WeightsError, match="is damaged"):
         trainer(assets, tmp_path).resume()
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(assets, tmp_path):
+    trainer(assets, tmp_path, stop=lambda: True).train(quiet)
+    longer = adapted(SMOKE, length=2)
+    with pytest.raises(ConfigError, match=r"of another recipe: stages\.0\.steps is 2 there and 4 here; give the same"):
+        trainer(assets, tmp_path, recipe=longer).resume()
+    with pytest.raises(ConfigError, match="of another recipe: stages is 2 there and 1 here"):
+        trainer(assets, tmp_path, recipe=one_stage(0)).resume()
+    state = checkpoint.read(tmp_path)
+    del state["recipe"]  # as checkpoints were before
+    checkpoint.write(state, tmp_path, compact=False)
+    assert trainer(assets, tmp_path, recipe=longer).resume()
 
 
 def test_the_newest_checkpoint_whose_pieces_are_all_there_counts(tmp_path, monkeypatch):
