@@ -14,6 +14,7 @@ from typing import Any, Self
 import sam2track as st
 from sam2track.cli import report
 from sam2track.cli.options import UsageError
+from sam2track.masks.formats.files import written_whole
 from sam2track.video.picture import IMAGE_SUFFIXES
 
 
@@ -36,15 +37,11 @@ def check_picture_name(path: Path) -> None:
         raise UsageError(f"{path} is no picture's name; end it in {', '.join(IMAGE_SUFFIXES)}")
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
     """Write ``content`` to ``path``, whole or not at all. Raises ``SinkError``."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_text(json.dumps(content))
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise st.SinkError(f"{path} cannot be written ({error.strerror}); choose a folder you can write") from error
+    with written_whole(path) as file:
+        json.dump(content, file, indent=indent)
+        file.write("\n")
 
 
 @dataclass(frozen=True, slots=True)

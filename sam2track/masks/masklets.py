@@ -51,7 +51,8 @@ class MaskletWriter:
 
     Use as a context manager and call ``write`` once a frame. Lines reach the disk at once, in
     ``<path>.partial``; leaving the block, normally or by Ctrl-C, gives the file its name. After any
-    other exception the partial file stays, beside whatever ``path`` held before.
+    other exception the partial file stays, beside whatever ``path`` held before. Of two writers to one
+    ``path``, the later one has it; the other says so when it is closed.
 
     Args:
         path: the file to make; an existing one is replaced when this one is whole.
@@ -73,7 +74,8 @@ class MaskletWriter:
         if self.path.is_dir():
             raise SinkError(f"{self.path} is a folder; give the name of a masklet file to make")
         try:
-            self._file = self.partial.open("wb")
+            self.partial.unlink(missing_ok=True)  # never a file that another run still writes to
+            self._file = self.partial.open("xb")
         except OSError as error:
             raise SinkError(f"{self.path} cannot be made ({error.strerror}); choose a folder you can write") from error
 
@@ -104,10 +106,13 @@ class MaskletWriter:
         """Finish the file and give it its name; closing twice does nothing.
 
         Raises:
-            SinkError: the disk refuses; the partial file stays.
+            SinkError: the disk refuses, and the partial file stays; or another run has taken its place.
         """
         if self._file.closed:
             return
+        if not self._is_ours():
+            self._file.close()
+            raise SinkError(f"{self.path} is being written by another run too; give each an output of its own")
         if self._header is None:
             self._begin((0, 0))
         try:
@@ -118,6 +123,12 @@ class MaskletWriter:
             os.replace(self.partial, self.path)
         except OSError as error:
             raise self._refused(error) from error
+
+    def discard(self) -> None:
+        """Give up: close the file and remove what was written of it."""
+        if self._is_ours():
+            self.partial.unlink(missing_ok=True)
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -130,6 +141,13 @@ class MaskletWriter:
         else:
             with suppress(OSError):  # a full disk refuses its last bytes again; the first refusal is on its way
                 self._file.close()
+
+    def _is_ours(self) -> bool:
+        """Whether the open file is still the one of the partial name."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self.partial.stat())
+        except FileNotFoundError:
+            return False
 
     def _begin(self, size: tuple[int, int]) -> MaskletHeader:
         """Write the header; ``size`` is that of the first frame, for a source that does not tell its own."""

@@ -6,6 +6,7 @@ eight EXIF orientations (PyAV only those that are not mirrored, and its JPEG col
 
 from __future__ import annotations
 
+import uuid
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def write_picture(path: str | Path, image: Image | Mask) -> None:
     grey_or_rgb = image.astype(np.uint8) * (255 if image.dtype == np.bool_ else 1)
     pixels = grey_or_rgb if image.ndim == 2 else cv2.cvtColor(grey_or_rgb, cv2.COLOR_RGB2BGR)
     _, content = cv2.imencode(path.suffix.lower(), pixels)
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")  # of this run alone
     try:
         partial.write_bytes(content.tobytes())
         partial.replace(path)

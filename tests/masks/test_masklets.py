@@ -163,6 +163,21 @@ def test_writer_refuses_a_path_it_cannot_make(tmp_path):
         MaskletWriter(tmp_path / "missing" / "m.jsonl")
 
 
+def test_of_two_writers_to_one_file_the_later_has_it(tmp_path):
+    seen = list(results())
+    first = MaskletWriter(tmp_path / "m.jsonl", SOURCE)
+    first.write(seen[0])
+    with MaskletWriter(tmp_path / "m.jsonl", SOURCE) as second:
+        second.write(seen[0])
+        first.write(seen[1])
+        with pytest.raises(SinkError, match="is being written by another run too; give each"):
+            first.close()
+        assert not (tmp_path / "m.jsonl").exists()
+        second.write(seen[2])
+    assert [result.index for result in read_masklets(tmp_path / "m.jsonl")] == [0, 4]
+    assert [path.name for path in tmp_path.iterdir()] == ["m.jsonl"]
+
+
 class FullDisk(io.BytesIO):
     def write(self, data):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -31,9 +31,14 @@ def write_masklets(path: Path, masklets: Masklets) -> list[str]:
     """Write our own format, which holds everything."""
     header = masklets.header
     clip = _Clip(header.source or "", header.width, header.height, header.rate)
-    with MaskletWriter(path, clip, header.model) as file:
+    file = MaskletWriter(path, clip, header.model)
+    try:
         for result in masklets:
             file.write(result)
+    except BaseException:  # by Ctrl-C too: half of a conversion is of no use
+        file.discard()
+        raise
+    file.close()
     return []
 
 

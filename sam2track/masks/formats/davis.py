@@ -12,6 +12,7 @@ import numpy as np
 
 from sam2track.data import FrameResult
 from sam2track.errors import MaskletError, SinkError
+from sam2track.masks.formats.files import unfinished
 from sam2track.masks.formats.tracks import Masklets, Seen, Tracks, follow, plain_id
 from sam2track.masks.labels import MAX_ID, merge, read_labels, split, write_labels
 from sam2track.masks.lines import MaskletHeader
@@ -60,11 +61,9 @@ def write_davis(folder: Path, masklets: Masklets) -> list[str]:
     """
     if folder.exists():
         raise SinkError(f"folder {folder} exists; give another name")
-    partial = folder.with_name(folder.name + ".partial")
+    partial = unfinished(folder)
     overlap = 0
     try:
-        if partial.exists():
-            shutil.rmtree(partial)
         partial.mkdir()
         for result in masklets:
             overlap += _write_frame(partial, result)

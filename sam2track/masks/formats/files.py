@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise MaskletError(f"{path} cannot be read ({error.strerror}); check the path") from error
 
 
+def unfinished(path: Path) -> Path:
+    """A name beside ``path``, of this run alone, for what is not whole yet."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[str]]:
     """A text file to write, which takes its name when the block is left without an error.
@@ -74,7 +80,7 @@ def written_whole(path: Path) -> Iterator[IO[str]]:
     Raises:
         SinkError: the disk refuses.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = unfinished(path)
     try:
         try:
             with partial.open("w", encoding="ascii", newline="\n") as file:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import sam2track as st
+from sam2track.masks.masklets import MaskletReader
 from tests.masks.formats.made import FRAMES, RATE, frames, masklets
 
 
@@ -93,6 +94,40 @@ def test_a_masklet_file_without_frames_converts(tmp_path):
     for name in ("a.json", "a_ytvis.json", "a_manual.json", "a_mots.txt", "a.txt", "a"):
         st.convert(tmp_path / "none.jsonl", tmp_path / name)
         assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, st.MaskletError])
+@pytest.mark.parametrize("name", ["b.jsonl", "a.json", "a_ytvis.json", "a_manual.json", "a_mots.txt", "a.txt", "a"])
+def test_a_conversion_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, name, error):
+    source = masklets(tmp_path / "a.jsonl")
+    whole = MaskletReader.__iter__
+
+    def broken(reader):
+        yield next(whole(reader))
+        raise error("broken off")
+
+    monkeypatch.setattr(MaskletReader, "__iter__", broken)
+    with pytest.raises(error):
+        st.convert(source, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_two_conversions_into_one_folder_do_not_mix(tmp_path, monkeypatch):
+    source = masklets(tmp_path / "a.jsonl", overlap=False)
+    whole, others = MaskletReader.__iter__, ["d"]
+
+    def twice(reader):
+        frames = whole(reader)
+        yield next(frames)
+        if others:
+            st.convert(source, tmp_path / others.pop())
+        yield from frames
+
+    monkeypatch.setattr(MaskletReader, "__iter__", twice)
+    with pytest.raises(st.SinkError, match="d cannot be written"):
+        st.convert(source, tmp_path / "d")
+    assert len(list((tmp_path / "d").iterdir())) == len(list(whole(st.read_masklets(source))))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "d"]
 
 
 @pytest.mark.parametrize(("name", "most"), [("a", 65535), ("a_mots.txt", 999)])
