@@ -22,6 +22,7 @@ from sam2track.datasets import AnnotatedClip
 from sam2track.datasets.predictions import read_prediction, write_prediction
 from sam2track.engine import track
 from sam2track.errors import ConfigError, MaskletError, PromptError, SinkError, SourceError
+from sam2track.masks.formats.files import unfinished
 from sam2track.masks.regions import bounding_box, interior_point
 from sam2track.masks.scores import FrameScore, Score, score_frame, score_objects
 from sam2track.video import open_source
@@ -109,18 +110,25 @@ def predict(
     prompts = first_prompts(clip, prompt)
     ids = sorted({i for objects in prompts.values() for i in objects})
     wanted = None if frames is None else set(frames)
-    partial = folder.with_name(folder.name + ".partial")
-    _make_afresh(partial)
+    partial = unfinished(folder)
+    _make(partial)
     tracker.reset()
+    missing = set(clip.annotated)
     try:
         with open_source(clip.video) as source, track(source, tracker, prompts, policy="lossless") as run:
             for _, result in run:
+                missing.discard(result.index)
                 if wanted is None or result.index in wanted:
                     masks = {i: seen.mask for i, seen in result.objects.items()}
                     write_prediction(partial, clip, result.index, result.size, masks, ids)
                 if on_frame is not None:
                     on_frame(result)
-        os.replace(partial, folder)
+        if missing:
+            frame = clip.frame_name(min(missing))
+            raise SourceError(
+                f"frame {frame} of {clip.video} is missing or damaged; copy it again, or leave out its mask"
+            )
+        _finish(partial, folder)
     except PromptError as error:  # of the truth: of another size than the pictures, or of more objects than allowed
         raise SourceError(f"sequence {clip.name} cannot be tracked: {error}") from error
     finally:
@@ -194,14 +202,18 @@ def _evaluate(
                 shutil.rmtree(folder)
 
 
-def _make_afresh(folder: Path) -> None:
-    """An empty folder, in place of what an interrupted run left."""
+def _make(folder: Path) -> None:
     try:
-        if folder.exists():
-            shutil.rmtree(folder)
         folder.mkdir(parents=True)
     except OSError as error:
         raise SinkError(f"folder {folder} cannot be made ({error.strerror}); choose one you can write") from error
+
+
+def _finish(partial: Path, folder: Path) -> None:
+    try:
+        os.replace(partial, folder)
+    except OSError as error:
+        raise SinkError(f"folder {folder} cannot be made ({error.strerror}); give each run its own") from error
 
 
 def _processors() -> int:

@@ -144,6 +144,14 @@ def test_truth_that_cannot_be_prompted_names_its_sequence(tmp_path, tracker):
         list(st.evaluate(clips, tracker))
 
 
+def test_a_picture_that_cannot_be_decoded_is_named(tmp_path, tracker):
+    clips = st.open_dataset(made.davis(tmp_path / "davis"))
+    (clips[0].video / f"{clips[0].frame_name(3)}.jpg").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"frame 00003 of .*two is missing or damaged; copy it again"):
+        list(st.evaluate(clips, tracker, save_masks=tmp_path / "out"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_unknown_prompts_are_refused_at_once(tracker):
     with pytest.raises(ConfigError, match="did you mean 'click'"):
         st.evaluate([], tracker, prompt="clik")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ import typer
 import sam2track as st
 from sam2track.cli import options as o
 from sam2track.cli import report
+from sam2track.cli.outputs import write_json
 from sam2track.cli.progress import Progress
 from sam2track.cli.session import INTERRUPTED
 from sam2track.errors import SinkError
@@ -81,7 +81,7 @@ def evaluate(  # noqa: PLR0913, a command's flags are its arguments
             done, interrupted = gather(scores)
     findings = {**facts, "interrupted": interrupted, **as_dict(done)}
     if report_file is not None:
-        write_report(report_file, findings)
+        write_json(report_file, findings, indent=2)
     if as_json:
         report.say_json(findings)
     elif not quiet:
@@ -138,16 +138,6 @@ def check_report(path: Path | None, *, force: bool) -> None:
         raise o.UsageError(f"{path} exists; give another name, or --force to replace it")
 
 
-def write_report(path: Path, findings: dict[str, Any]) -> None:
-    """Write the findings as JSON; the file appears when it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(json.dumps(findings, indent=2) + "\n")
-        os.replace(partial, path)
-    except OSError as error:
-        raise SinkError(f"{path} cannot be written ({error.strerror}); choose a folder you can write") from error
-
-
 def claim(folder: Path, made_by: dict[str, Any]) -> set[str]:
     """Make ``folder`` the place of masks made by these settings; returns the sequences that it holds already.
 
@@ -159,12 +149,20 @@ def claim(folder: Path, made_by: dict[str, Any]) -> set[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = {item.name for item in folder.iterdir() if item.is_dir() and item.suffix != ".partial"}
-        if held and (not path.is_file() or json.loads(path.read_text()) != made_by):
+        if held and (not path.is_file() or _content(path) != made_by):
             raise o.UsageError(f"{folder} holds masks made with other settings; give another folder, or empty it")
-        write_report(path, made_by)
+        write_json(path, made_by, indent=2)
     except OSError as error:
         raise SinkError(f"folder {folder} cannot be used ({error.strerror}); choose one you can write") from error
     return held
+
+
+def _content(path: Path) -> Any:
+    """What a JSON file holds; None when it is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return None
 
 
 def _mean(clips: list[ClipScore]) -> dict[str, float] | None:

@@ -77,6 +77,8 @@ def test_eval_does_not_mix_masks_of_two_settings(dataset, run, fails, tmp_path):
     code, line = fails("eval", "davis", "--save-masks", "out", "--prompt", "box")
     assert code == 2
     assert "other settings" in line
+    (tmp_path / "out" / "settings.json").write_text("{cut")
+    assert "other settings" in fails("eval", "davis", "--save-masks", "out")[1]
     (tmp_path / "scores.json").write_text("mine")
     code, line = fails("eval", "davis", "--report", "scores.json")
     assert (code, (tmp_path / "scores.json").read_text()) == (2, "mine")
