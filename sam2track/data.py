@@ -110,13 +110,14 @@ class Prompt:
 
     def check_inside(self, height: int, width: int) -> None:
         """Raise ``PromptError`` unless every point, the box and the mask fit a ``height x width`` frame."""
+        inside = f"the {width}x{height} frame; x goes from 0 to {width}, y from 0 to {height}"
         for x, y in self.points:
             if not (0 <= x <= width and 0 <= y <= height):
-                raise PromptError(f"prompt point ({x:g}, {y:g}) lies outside the {width}x{height} frame")
+                raise PromptError(f"prompt point ({x:g}, {y:g}) lies outside {inside}")
         if self.box is not None:
             x0, y0, x1, y1 = self.box
             if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-                raise PromptError(f"prompt box {self.box} lies outside the {width}x{height} frame")
+                raise PromptError(f"prompt box {self.box} lies outside {inside}")
         if self.mask is not None and self.mask.shape != (height, width):
             rows, columns = self.mask.shape
             raise PromptError(f"prompt mask is {columns}x{rows} but the frame is {width}x{height}; resize the mask")

@@ -50,7 +50,9 @@ def test_prompt_refuses(given, message):
 
 def test_prompt_must_lie_inside_its_frame():
     Prompt(points=[(0, 0), (8, 4)]).check_inside(4, 8)
-    with pytest.raises(PromptError, match=r"point \(9, 1\) lies outside the 8x4 frame"):
+    with pytest.raises(
+        PromptError, match=r"point \(9, 1\) lies outside the 8x4 frame; x goes from 0 to 8, y from 0 to 4"
+    ):
         Prompt(points=[(9, 1)]).check_inside(4, 8)
     with pytest.raises(PromptError, match=r"box .* lies outside"):
         Prompt(box=(8, 0, 12, 3)).check_inside(4, 8)

@@ -78,7 +78,7 @@ Masks = Annotated[
 PromptFile = Annotated[
     Path | None,
     typer.Option("--prompts", metavar="FILE", rich_help_panel=_PROMPT,
-                 help=r"TOML or JSON file: \[[prompts]] with object, frame, points, labels, box, mask."),
+                 help=r"TOML or JSON file: \[\[prompts]] with object, frame, points, labels, box, mask."),
 ]  # fmt: skip
 
 Grid = Annotated[

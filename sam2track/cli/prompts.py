@@ -170,18 +170,25 @@ def read_removals(texts: Iterable[str] | None) -> dict[int, list[int]]:
     return removals
 
 
-def check_fit(prompts: Mapping[int, Mapping[int, st.Prompt]], source: st.Source, first: int, last: int | None) -> None:
-    """Raise ``PromptError`` for a prompt outside the picture or outside the frames ``first`` to ``last``.
+def check_fit(
+    prompts: Mapping[int, Mapping[int, st.Prompt]],
+    source: st.Source,
+    first: int,
+    last: int | None,
+    removals: Iterable[int] = (),
+) -> None:
+    """Raise ``PromptError`` for a prompt outside the picture or the frames ``first`` to ``last``, or such a removal.
 
     ``last`` is None when only the source's end limits it. How long a source is may be an estimate: only a
     prompt well past that is refused here, the engine knows better in the end.
     """
-    for frame, objects in prompts.items():
+    for what, frame in (*(("prompt", frame) for frame in prompts), *(("removal", frame) for frame in removals)):
         if frame < first or (last is not None and frame > last):
             until = " on" if last is None else f" to {last}"
-            raise PromptError(f"a prompt is for frame {frame}, but tracking covers frames {first}{until}; move one")
+            raise PromptError(f"a {what} is for frame {frame}, but tracking covers frames {first}{until}; move one")
         if source.frame_count is not None and frame > source.frame_count + max(2, source.frame_count // 50):
-            raise PromptError(f"a prompt is for frame {frame}, but {source.name} has {source.frame_count} frames")
+            raise PromptError(f"a {what} is for frame {frame}, but {source.name} has {source.frame_count} frames")
+    for frame, objects in prompts.items():
         for object_id, prompt in objects.items():
             with _named(frame, object_id):
                 prompt.check_inside(source.height, source.width)

@@ -17,6 +17,7 @@ from sam2track.cli.session import Tally, interruptible
 from sam2track.cli.style import Style
 
 NANO = "model: nano, the small bundled one; better: --model sam2.1-tiny, -small, -base-plus or -large (downloaded once)"
+FULL = "discovery: no room for more than {0} objects; --set tracking.max_objects=COUNT makes more"
 NO_PROMPT = (
     "no prompt: say what to track with --point X,Y, --box X0,Y0,X1,Y1, --mask FILE.png or --prompts FILE,"
     " or have it found with --discover"
@@ -84,6 +85,7 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     from sam2track.render import warm_up
 
     schedule = gather(points, negatives, boxes, masks, prompts, first=start)
+    forgotten = read_removals(removals)
     if not (schedule or discover):
         raise o.UsageError(NO_PROMPT)
     if not discover and any(flag is not None for flag in (every, points_per_side, min_iou, min_stability)):
@@ -98,7 +100,7 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
         if source.live:
             raise o.UsageError(f"{clip} is live; use sam2track live {clip}")
         total = expected_frames(source, start, frames)
-        check_fit(schedule, source, start, None if frames is None else start + frames - 1)
+        check_fit(schedule, source, start, None if frames is None else start + frames - 1, forgotten)
         if not (model or config or weights or quiet or as_json):
             report.note(NANO)
         tracker = st.Tracker.load(settings)
@@ -113,9 +115,7 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
                 stability_score_thresh=min_stability,
             )
             prompter = st.Discoverer(tracker, every=30 if every is None else every, rules=rules)
-        run = st.track(
-            portion(source, start, frames), tracker, schedule, removals=read_removals(removals), prompter=prompter
-        )
+        run = st.track(portion(source, start, frames), tracker, schedule, removals=forgotten, prompter=prompter)
         tally = Tally(source, run, tracker, paths)
         with (
             interruptible(tally),
@@ -127,6 +127,8 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
                 outputs.write(result, style.draw(frame, result, run.timings) if outputs.draws else None)
                 tally.add(result)
                 progress.frame(result.objects)
+    if prompter is not None and prompter.full and not quiet:
+        report.note(FULL.format(settings.tracking.max_objects))
     tally.tell(as_json=as_json, quiet=quiet, timings=timings)
 
 

@@ -30,6 +30,9 @@ class Discoverer:
         min_area: of a new object, as a share of the frame.
         max_covered: share of a new object that others may cover.
 
+    Attributes:
+        full: whether objects were left out so far because there was no room for more.
+
     Raises:
         ConfigError: a value out of range.
     """
@@ -56,6 +59,7 @@ class Discoverer:
         self._min_area = min_area
         self._max_covered = max_covered
         self._next: float = 0
+        self.full = False
 
     def due(self, index: int) -> bool:
         """Whether to look at frame ``index``."""
@@ -71,6 +75,7 @@ class Discoverer:
         """
         self._next = encoded.frame.index + self._every if self._every else np.inf
         if room <= 0:
+            self.full = True
             return []
         covered = np.zeros(result.size, dtype=bool)
         for prediction in result.objects.values():
@@ -80,10 +85,11 @@ class Discoverer:
         for candidate in sorted(found, key=lambda mask: -mask.score):
             mask = candidate.mask
             if candidate.area >= self._min_area * mask.size and self._is_new(mask, candidate.area, covered):
+                if len(prompts) == room:
+                    self.full = True
+                    break
                 covered |= mask
                 prompts.append(Prompt(mask=mask))
-                if len(prompts) == room:
-                    break
         return prompts
 
     def _is_new(self, mask: Mask, area: int, covered: Mask) -> bool:

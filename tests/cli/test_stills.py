@@ -77,6 +77,13 @@ def test_track_discovers(place, run):
     assert [list(result.objects) for result in st.read_masklets("clip.jsonl")] == [[1]] * 12
 
 
+def test_track_says_that_discovery_found_no_room(place, run):
+    flags = ("--point", "28,32", "--min-stability", "0.2", "--points-per-side", "8", "--set", "tracking.max_objects=1")
+    said = "discovery: no room for more than 1 objects; --set tracking.max_objects=COUNT makes more"
+    assert said in run("track", "clip.mp4", "--discover", *flags)[2].splitlines()
+    assert run("track", "clip.mp4", "--discover", *flags, "--force", "--quiet")[2] == ""
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

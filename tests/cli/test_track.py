@@ -71,6 +71,15 @@ def test_track_removes_an_object(place, run):
     assert [sorted(result.objects) for result in st.read_masklets("m.jsonl")] == [[1, 2]] * 4 + [[1]] * 8
 
 
+def test_a_removal_past_the_end_is_refused_at_once(place, fails):
+    for frames, reach in (([], "12 frames"), (["--frames", "5"], "frames 0 to 4")):
+        code, line = fails(
+            "track", "clip.mp4", "--point", "28,32", "--remove", "1@400", "--masklets", "m.jsonl", *frames
+        )
+        assert (code, "a removal is for frame 400" in line, reach in line) == (2, True, True), line
+    assert files(place) == {"clip.mp4"}
+
+
 def test_track_draws_in_the_style_asked_for(place, run, fails):
     plain = ["--opacity", "0", "--contour", "0", "--no-labels"]
     for name, flags in (("plain.mp4", plain), ("full.mp4", ["--opacity", "1", "--trace", "5"])):

@@ -74,6 +74,16 @@ def test_only_what_is_large_enough_and_hardly_covered(tracker: st.Tracker) -> No
     assert found(around(0, 0, 96, 64)) == []
 
 
+def test_it_remembers_that_there_was_no_room(tracker: st.Tracker) -> None:
+    shown = frame(0, LEFT)
+    encoded = tracker.encode(shown)
+    discoverer = st.Discoverer(tracker, rules=RULES)
+    assert len(discoverer.find(encoded, result(shown), 1)) == 1
+    assert not discoverer.full
+    assert discoverer.find(encoded, result(shown), 0) == []
+    assert discoverer.full
+
+
 def test_a_clip_without_a_prompt(tracker: st.Tracker) -> None:
     """An object that appears is found at the next discovery; one that is tracked is not found again."""
     clip = [frame(index, *((LEFT,) if index >= 4 else ())) for index in range(12)]
