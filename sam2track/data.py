@@ -218,7 +218,7 @@ def _coordinates(values: object, count: int, what: str) -> tuple[float, ...]:
     except (TypeError, ValueError):
         raise PromptError(f"prompt {what} {values!r} is not {count} numbers") from None
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise PromptError(f"prompt {what} {values!r} is not {count} finite numbers")
+        raise PromptError(f"prompt {what} {numbers} is not {count} finite numbers")
     return numbers
 
 

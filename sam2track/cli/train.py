@@ -69,7 +69,7 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
         ),
     ] = None,
     length: Annotated[
-        float, typer.Option(min=0.001, help="Times as many steps as the recipe has.", rich_help_panel=_HOW)
+        float, typer.Option(min=0.001, max=1000, help="Times as many steps as the recipe has.", rich_help_panel=_HOW)
     ] = 1.0,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Clips a step, in every stage.", rich_help_panel=_HOW)
@@ -77,6 +77,7 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
     image_size: Annotated[
         int | None,
         typer.Option(
+            min=64,
             metavar="PIXELS",
             help="Of every stage. Default: the recipe's; with finetune, the model's.",
             rich_help_panel=_HOW,
@@ -86,9 +87,11 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
         int | None, typer.Option(min=2, max=16, help="Frames a clip, in every stage.", rich_help_panel=_HOW)
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(min=0, help="Peak learning rate of every stage.", rich_help_panel=_HOW)
+        float | None, typer.Option(min=0, max=1, help="Peak learning rate of every stage.", rich_help_panel=_HOW)
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, data and prompts.", rich_help_panel=_HOW)] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=10**9, help="Of weights, data and prompts.", rich_help_panel=_HOW)
+    ] = 0,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop after so long; the same command goes on.", rich_help_panel=_HOW)
     ] = None,
@@ -105,6 +108,7 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
         int, typer.Option(min=1, help="Steps between scores and checkpoints.", rich_help_panel=_HOW)
     ] = 200,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Checkpoint, weights and log.")] = Path("runs/nano"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --pack if it exists.")] = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Train a model, or fine-tune one; needs the extra `train`.
@@ -124,9 +128,14 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
     except ModuleNotFoundError as error:
         raise o.UsageError(f"training needs {error.name}; install it with: pip install 'sam2track[train]'") from error
     if pack is not None:
+        from sam2track.cli.outputs import check_path
+
         if assets is None:
             raise o.UsageError("--pack needs ASSETS; give the folder to pack")
+        check_path(pack, [assets], force=force)
         pack_assets(assets, pack)
+        if not quiet:
+            report.say(f"wrote {pack}")
         return
     material = launching.Material(assets, clips, split, share, validate)
     chosen = recipe_for(recipe or ("finetune" if clips is not None or weights is not None else "cpu"), model)

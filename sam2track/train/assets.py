@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from sam2track.errors import SourceError
+from sam2track.errors import SinkError, SourceError
 
 CELL = 128  # side of a cut-out as kept, a margin included
 MARGIN = 6
@@ -102,15 +102,22 @@ def pack_assets(source: Path, packed: Path) -> None:
 
     Raises:
         SourceError: as ``load_assets``.
+        SinkError: the zip cannot be written.
     """
     partial = packed.with_name(f".{packed.name}.partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-        for part, files in _files(source).items():
-            for file in files:
-                content = io.BytesIO()
-                _REDUCE[part](_open(file)).save(content, "WEBP", quality=QUALITY, method=4)
-                archive.writestr(f"{part}/{_stem(file)}.webp", content.getvalue())
-    partial.replace(packed)
+    found = _files(source)
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            for part, files in found.items():
+                for file in files:
+                    content = io.BytesIO()
+                    _REDUCE[part](_open(file)).save(content, "WEBP", quality=QUALITY, method=4)
+                    archive.writestr(f"{part}/{_stem(file)}.webp", content.getvalue())
+        partial.replace(packed)
+    except OSError as error:
+        raise SinkError(f"{packed} cannot be written ({error.strerror}); choose a folder you can write") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def fit_sprite(picture: Image.Image, cell: int = CELL, margin: int = MARGIN) -> Pixels:
@@ -196,7 +203,9 @@ def _open(file: File) -> Image.Image:
         with file.open("rb") as stream:
             picture = Image.open(io.BytesIO(_bounded(stream.read(LARGEST + 1), file)))
         picture.load()
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, zipfile.BadZipFile) as error:
+    except UnidentifiedImageError as error:
+        raise SourceError(f"picture {file} cannot be read (no picture, or damaged); replace or remove it") from error
+    except (OSError, Image.DecompressionBombError, zipfile.BadZipFile) as error:
         raise SourceError(f"picture {file} cannot be read ({error}); replace or remove it") from error
     return picture
 

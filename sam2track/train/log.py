@@ -28,7 +28,7 @@ class Log:
         self._path, self._columns = folder / LOG, columns
         rows = []
         if self._path.is_file():
-            with self._path.open(newline="") as file:
+            with self._path.open(newline="", errors="replace") as file:
                 rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal()]
         partial = folder / f".{LOG}.partial"
         with partial.open("w", newline="") as file:

@@ -68,10 +68,16 @@ def test_ctrl_c_saves_the_last_step_and_exits_with_130(folder, tmp_path):
     assert {path.name for path in out.iterdir()} == {"checkpoint.pt", "curves", "log.csv", WEIGHTS}
 
 
-def test_packed_assets_train_too(run, folder, tmp_path):
+def test_packed_assets_train_too(run, fails, folder, tmp_path):
     packed = tmp_path / "small.zip"
     assert run("train", folder, "--pack", packed)[0] == 0
     assert len(zipfile.ZipFile(packed).namelist()) == 80
+    code, line = fails("train", folder, "--pack", packed)
+    assert (code, "small.zip exists; give another name, or --force" in line) == (2, True)
+    (folder / "photos" / "plain7.png").write_bytes(b"none")
+    line = fails("train", folder, "--pack", tmp_path / "other.zip")[1]
+    assert "plain7.png cannot be read (no picture, or damaged); replace" in line
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["small.zip"]
     out = tmp_path / "runs" / "packed"
     assert run("train", packed, "--recipe", "smoke", "--length", 0.5, "--out", out, "--device", "cpu", "-q")[0] == 0
     assert (out / WEIGHTS).is_file()
@@ -121,6 +127,10 @@ def test_two_processes_learn_together(tmp_path):
         (["assets", "--freeze", "encoder"], 2, "component 'encoder' cannot be frozen"),
         (["nowhere"], 1, "neither a folder nor a packed file"),
         (["--pack", "x.zip"], 2, "--pack needs ASSETS"),
+        (["assets", "--pack", "no/x.zip"], 2, "folder no for x.zip does not exist"),
+        (["assets", "--length", "inf"], 2, "--length"),
+        (["assets", "--image-size", "0"], 2, "--image-size"),
+        (["assets", "--seed", "99999999999999999999"], 2, "--seed"),
         (["assets", "--image-size", "100"], 2, "image_size 100 is not a multiple of 32"),
         (["--clips", "assets", "--model", "nano", "--weights", "no.pt"], 1, "has no JPEGImages and Annotations"),
         (["assets", "--out", "assets/cutouts/disc0.png/x"], 1, "cannot be made"),

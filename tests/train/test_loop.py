@@ -104,6 +104,12 @@ def test_a_run_that_is_stopped_is_not_scored(assets, tmp_path):
     assert checkpoint.read(tmp_path)["step"] == 1
 
 
+def test_a_damaged_log_is_begun_anew(assets, tmp_path):
+    (tmp_path / LOG).write_bytes(b"step,\xff\n\xc6\x00,1\n")
+    trainer(assets, tmp_path, stop=lambda: True).train(quiet)
+    assert [line.split(",")[0] for line in (tmp_path / LOG).read_text().splitlines()] == ["step", "1"]
+
+
 def test_one_clip_is_learned_by_heart(assets, tmp_path):
     fixed = make_clips(assets, SMOKE.stages[1].style, 2, 1)
     losses = []
