@@ -87,6 +87,8 @@ def evaluate(  # noqa: PLR0913, a command's flags are its arguments
     elif not quiet:
         say(done)
     if interrupted:
+        if not quiet:
+            report.note(f"interrupted after {len(done)} of {len(clips)} sequences")
         raise typer.Exit(INTERRUPTED)
 
 

@@ -43,8 +43,9 @@ def test_eval_goes_on_where_it_was_interrupted(dataset, run, monkeypatch):
 
     monkeypatch.setattr(st, "evaluate", interrupted)
     command = ("eval", "davis", "--sequences", "one,two", "--save-masks", "out", "--json")
-    code, out, _ = run(*command)
+    code, out, err = run(*command)
     assert code == 130
+    assert err.splitlines()[-1] == "interrupted after 1 of 2 sequences"
     assert list(json.loads(out)["sequences"]) == ["one"]
     monkeypatch.setattr(st, "evaluate", kept)
     code, out, _ = run(*command)
