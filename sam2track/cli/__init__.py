@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _account(error: Exception) -> tuple[int, str]:
     """The exit code of an error, and its line."""
     if isinstance(error, _TyperError):
-        message = error.format_message()  # type: ignore[attr-defined]
+        message = error.format_message() or "no command given"  # type: ignore[attr-defined]
         context = getattr(error, "ctx", None)
         help_hint = f"; see {context.command_path} --help" if context is not None else ""
         return WRONG_USE if isinstance(error, _TyperUsageError) else FAILED, f"{_line(message).rstrip('.')}{help_hint}"

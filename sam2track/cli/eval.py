@@ -12,7 +12,6 @@ import typer
 import sam2track as st
 from sam2track.cli import options as o
 from sam2track.cli import report
-from sam2track.cli.outputs import write_json
 from sam2track.cli.progress import Progress
 from sam2track.cli.session import INTERRUPTED
 from sam2track.errors import SinkError
@@ -81,6 +80,8 @@ def evaluate(  # noqa: PLR0913, a command's flags are its arguments
             done, interrupted = gather(scores)
     findings = {**facts, "interrupted": interrupted, **as_dict(done)}
     if report_file is not None:
+        from sam2track.cli.outputs import write_json
+
         write_json(report_file, findings, indent=2)
     if as_json:
         report.say_json(findings)
@@ -147,6 +148,8 @@ def claim(folder: Path, made_by: dict[str, Any]) -> set[str]:
         UsageError: it holds masks that something else made.
         SinkError: it cannot be made.
     """
+    from sam2track.cli.outputs import write_json
+
     path = folder / SETTINGS
     try:
         folder.mkdir(parents=True, exist_ok=True)

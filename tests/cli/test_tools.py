@@ -90,6 +90,8 @@ def test_version_and_unknown_commands(run, fails):
     code, message = fails("trak")
     assert code == 2
     assert "track" in message
+    code, out, err = run()
+    assert (code, "Usage: sam2track" in out, err) == (2, True, "sam2track: no command given; see sam2track --help\n")
 
 
 def test_debug_shows_the_traceback(place, run):
