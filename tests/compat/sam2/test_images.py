@@ -131,7 +131,9 @@ def test_bad_input_is_named_and_leaves_the_predictor_usable(pair: tuple[Any, SAM
     mine = SAM2ImagePredictor(pair[1].model)
     with pytest.raises(RuntimeError, match="no image is set"):
         mine.predict(**POINT)
-    with pytest.raises(SourceError, match=r"image 1: image is float64\[90, 130, 3\].*image 2: picture /nowhere.jpg cannot be read"):
+    with pytest.raises(
+        SourceError, match=r"image 1: image is float64\[90, 130, 3\].*image 2: picture /nowhere.jpg cannot be read"
+    ):
         mine.set_image_batch([PICTURE, PICTURE / 255.0, "/nowhere.jpg"])
     mine.set_image(PICTURE)
     for call, message in (
