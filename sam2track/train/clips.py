@@ -33,7 +33,7 @@ class Clips:
 
     Attributes:
         frames: ``[B, T, 3, S, S]`` RGB in [0, 1].
-        labels: uint8 ``[B, T, S, S]``: 0 background, k the object of layer k - 1.
+        labels: uint8 ``[B, T, S, S]``: 0 background, k the object of layer k - 1, of which later ones may be part.
         layers: number of layers there can be.
     """
 
@@ -72,7 +72,8 @@ def make_clips(assets: Assets, style: Style, count: int, seed: int) -> Clips:
             region.mul_(1 - alpha).add_(torch.minimum(warped[:, :, :3] * gain[clips, layer], alpha))
             share = alpha[:, :, 0]
             left = most[clips, :, rows, columns].mul_(1 - share)
-            labels[clips, :, rows, columns].masked_fill_(share > left, layer + 1)
+            here = labels[clips, :, rows, columns]
+            here.copy_(torch.where(share > left, motion.label[clips, layer, None, None, None], here))
             torch.maximum(share, left, out=left)
     return Clips(degrade(dice, style.degrade, frames), labels, style.layers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -96,6 +97,7 @@ def processors(device: str, devices: int, precision: str) -> Fabric:
         raise ConfigError(f"device {device!r} cannot train; use auto, cpu, cuda, or cuda:N with --devices 1")
     if precision not in PRECISIONS:
         raise ConfigError(f"precision {precision!r} is unknown to training{nearest(precision, PRECISIONS)}")
+    warnings.filterwarnings("ignore", message="Grad strides do not match")  # of 1 x 1 convolutions: nothing is slower
     strategy = "auto" if devices == 1 else DDPStrategy(find_unused_parameters=True)  # a stage may not use every part
     chosen = devices if match[2] is None else [int(match[2])]
     try:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from typing import Any, cast
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sam2track.errors import ConfigError, Sam2TrackError
 from sam2track.network import weights as checkpoints
@@ -25,12 +27,14 @@ from sam2track.network.layers import fourier_table
 from sam2track.network.variants import VARIANTS, Network
 from sam2track.train import checkpoint
 from sam2track.train.dense import DenseHeads
+from sam2track.train.imitation import Imitation
 from sam2track.train.initialise import initialise
 from sam2track.train.log import Log
 from sam2track.train.objective import Objective
 from sam2track.train.optimiser import learning_rate, parameter_groups
 from sam2track.train.recipe import Recipe, Stage, settings
 from sam2track.train.supply import Supply
+from sam2track.train.teacher import load_teacher
 
 WEIGHTS = "weights.safetensors"
 AVERAGE_EVERY = 4  # steps: often enough, and nearly free
@@ -102,6 +106,8 @@ class Trainer:
         if run.weights is not None:
             checkpoints.load(self.network, run.weights)
         self.heads = DenseHeads(VARIANTS[run.model])
+        imitated = any(stage.imitate for stage in run.recipe.stages)
+        self.imitation = Imitation(VARIANTS[run.model], load_teacher().to(fabric.device)) if imitated else None
         self.average = {name: value.clone().to(fabric.device) for name, value in self.network.state_dict().items()}
         self._place()
 
@@ -197,7 +203,8 @@ class Trainer:
             group["lr"] = rate * group.get("scale", 1.0)
         seed = self.run.seed * 10_000_019 + self.step + (self.fabric.global_rank << 44)
         clips = self._supply(self._stage.style, self._stage.clips, seed)
-        loss: Tensor = self._model(clips.frames, clips.labels, clips.layers, seed + (1 << 48))
+        with _attention(self.fabric.device.type, self.run.precision):
+            loss: Tensor = self._model(clips.frames, clips.labels, clips.layers, seed + (1 << 48))
         self._stepper.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         norm = self.run.recipe.clip_norm
@@ -222,6 +229,7 @@ class Trainer:
             "seconds": self.seconds,
             "network": self.network.state_dict(),
             "heads": self.heads.state_dict(),
+            "imitation": {} if self.imitation is None else self.imitation.state_dict(),
             "average": self.average,
             "optimiser": self._optimiser.state_dict(),
         }
@@ -244,6 +252,8 @@ class Trainer:
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.network.load_state_dict(saved["network"])
         self.heads.load_state_dict(saved["heads"])
+        if self.imitation is not None:
+            self.imitation.load_state_dict(saved["imitation"])
         for name, value in saved["average"].items():
             self.average[name].copy_(value)
         self._optimiser.load_state_dict(saved["optimiser"])
@@ -268,7 +278,9 @@ class Trainer:
             getattr(self.network, name).requires_grad_(False)
         if self.run.compiled:
             self.network.image_encoder.compile(dynamic=False)  # the rest has too many shapes: one a frame and prompt
-        self._objective = Objective(self.network, self.heads, self.run.recipe.losses, self._stage).train()
+        self._objective = Objective(
+            self.network, self.heads, self.run.recipe.losses, self._stage, self.imitation
+        ).train()
         self._optimiser = torch.optim.AdamW(
             parameter_groups(self._objective, self.run.recipe), betas=(0.9, 0.98), fused=True
         )
@@ -279,6 +291,21 @@ class Trainer:
         """Work out the decoder's position table once and in fp32; nothing it depends on is learned."""
         decoder = self.network.mask_decoder
         decoder.position_table = fourier_table(decoder.side, decoder.frequencies)
+
+
+@contextmanager
+def _attention(device: str, precision: str) -> Iterator[None]:
+    """Attention by plain products in bf16 on a CPU, where the fused one's backward pass takes three times fp32's."""
+    if (device, precision) != ("cpu", "bf16"):
+        yield
+        return
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # the name says cuda and it rules the CPU as well
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 class _Silence:

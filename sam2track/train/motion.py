@@ -44,6 +44,7 @@ class Motion:
     angle: Tensor
     wave: Tensor  # [B, L, T, 2] phases of the elastic deformation
     amplitude: Tensor  # [B, L]
+    label: Tensor  # uint8 [B, L]: the object that a layer is, or is a part of, from 1
 
 
 def move_camera(dice: Dice, style: Style, count: int) -> Camera:
@@ -75,6 +76,9 @@ def move_objects(dice: Dice, style: Style, count: int, camera: Camera) -> Motion
     wave = dice.uniform(*shape, 1, 2, high=2 * math.pi) + dice.normal(*shape, 1, 2, std=0.6) * steps[:, None]
     pan = camera.pan[:, None] * camera.depth[:, 1:, None, None]
     zoom = camera.zoom[:, None]
+    label = torch.arange(1, style.layers + 1, dtype=torch.uint8, device=dice.device).repeat(count, 1)
+    if style.jointed and style.layers > 1:
+        x, y, extent, label = _jointed(dice, style, (x, y, extent, label))
     return Motion(
         x=(x - pan[..., 0]) * zoom,
         y=(y - pan[..., 1]) * zoom,
@@ -83,6 +87,7 @@ def move_objects(dice: Dice, style: Style, count: int, camera: Camera) -> Motion
         angle=angle,
         wave=wave,
         amplitude=dice.uniform(*shape, low=-0.06, high=0.08).clamp_min(0),
+        label=label,
     )
 
 
@@ -93,6 +98,26 @@ def sprite_velocity(motion: Motion) -> Tensor:
     u = (dx * cosine + dy * sine) / motion.half_width
     v = (dy * cosine - dx * sine) / motion.half_height
     return torch.stack([u, v], dim=-1)
+
+
+def _jointed(
+    dice: Dice, style: Style, layers: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Places, half-sizes and labels of the layers after some second ones were joined to the first of their pair."""
+    x, y, extent, label = (each.clone() for each in layers)
+    count, steps = len(x), _steps(dice, style)
+    joined = dice.chance(count, style.layers // 2, of=style.jointed)
+    body, part = slice(0, style.layers // 2 * 2, 2), slice(1, None, 2)
+    size = extent[:, body] * dice.uniform(count, style.layers // 2, 1, low=0.45, high=1.0)
+    direction = dice.uniform(count, style.layers // 2, 1, high=2 * math.pi)
+    direction = direction + dice.normal(count, style.layers // 2, 1, std=1.5 * style.turn) * steps
+    reach = dice.uniform(count, style.layers // 2, 1, low=0.5, high=0.85) * (extent[:, body] + size)
+    here = joined[..., None]
+    x[:, part] = torch.where(here, x[:, body] + reach * direction.cos(), x[:, part])
+    y[:, part] = torch.where(here, y[:, body] + reach * direction.sin(), y[:, part])
+    extent[:, part] = torch.where(here, size, extent[:, part])
+    label[:, part] = torch.where(joined, label[:, body], label[:, part])
+    return x, y, extent, label
 
 
 def _absence(dice: Dice, style: Style, count: int) -> Tensor:

@@ -11,6 +11,7 @@ from sam2track.pixels import MEAN, STD
 from sam2track.train.constants import constant
 from sam2track.train.dense import DenseHeads
 from sam2track.train.dice import Dice
+from sam2track.train.imitation import Imitation
 from sam2track.train.losses import LossWeights, candidate_loss, mask_target
 from sam2track.train.prompts import draw_objects
 from sam2track.train.recipe import Stage
@@ -23,9 +24,16 @@ class Objective(nn.Module):
     ``stage`` may be set to another one of the same image size at any time.
     """
 
-    def __init__(self, network: Network, heads: DenseHeads, weights: LossWeights, stage: Stage) -> None:
+    def __init__(
+        self,
+        network: Network,
+        heads: DenseHeads,
+        weights: LossWeights,
+        stage: Stage,
+        imitation: Imitation | None = None,
+    ) -> None:
         super().__init__()
-        self.network, self.heads = network, heads
+        self.network, self.heads, self.imitation = network, heads, imitation
         self.weights, self.stage = weights, stage
 
     def forward(self, frames: Tensor, labels: Tensor, layers: int, seed: int) -> Tensor:
@@ -35,6 +43,8 @@ class Objective(nn.Module):
         loss = features.s16.new_zeros((), dtype=torch.float32)
         if self.stage.dense:
             loss = self.stage.dense * self.heads(features, labels, layers)
+        if self.imitation is not None and self.stage.imitate:
+            loss = loss + self.stage.imitate * self.imitation(features, frames.flatten(0, 1))
         learn = self._clips if self.stage.memory else self._stills
         return loss + learn(features, labels, layers, dice)  # type: ignore[no-any-return]
 

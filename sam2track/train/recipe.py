@@ -25,6 +25,7 @@ class Stage:
         memory: train tracking; without it, the frames of a clip are stills.
         rate: peak learning rate.
         dense: weight of the dense losses.
+        imitate: weight of the loss that has the image encoder imitate a teacher.
         taught: share of objects whose memory is written from the truth rather than from the network's own masks.
         corrected: share of objects that get a corrective click on a later frame.
     """
@@ -36,6 +37,7 @@ class Stage:
     memory: bool = True
     rate: float = 1e-3
     dense: float = 0.0
+    imitate: float = 0.0
     taught: float = 0.0
     corrected: float = 0.0
 
@@ -134,6 +136,7 @@ _CLIPS = Style(size=128, frames=4, layers=4, extent=(0.2, 0.8), speed=0.06, twin
 _LARGER = Style(size=192, frames=4, layers=4, extent=(0.15, 0.75), speed=0.05, textured=0.4, twins=0.3, leaving=0.25)
 _FULL = Style(size=256, frames=5, layers=4, extent=(0.12, 0.75), speed=0.04, textured=0.4, twins=0.3, leaving=0.25)
 _WIDE = Style(size=256, frames=6, layers=6, extent=(0.08, 0.8), speed=0.05, textured=0.5, twins=0.3, leaving=0.25)
+_PARTS = replace(_WIDE, jointed=0.35, degrade=0.8)
 
 RECIPES: dict[str, Recipe] = {
     # for two CPU cores and an hour or two
@@ -161,6 +164,23 @@ RECIPES: dict[str, Recipe] = {
             Stage(
                 steps=600, clips=2, style=replace(_WIDE, layers=4), rate=3e-4, dense=0.05, taught=0.05, corrected=0.3
             ),
+        ),
+        ema=0.998,
+    ),
+    # for two CPU cores and another two hours, from the weights of `cpu-more`; best as two processes in bf16
+    "cpu-finish": Recipe(
+        stages=(
+            Stage(
+                steps=1800,
+                clips=4,
+                style=replace(_PARTS, size=192, frames=4),
+                rate=3e-4,
+                dense=0.1,
+                imitate=0.5,
+                taught=0.1,
+                corrected=0.3,
+            ),
+            Stage(steps=1200, clips=2, style=_PARTS, rate=2e-4, dense=0.05, imitate=0.2, corrected=0.3),
         ),
         ema=0.998,
     ),

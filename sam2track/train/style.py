@@ -20,6 +20,7 @@ class Style:
         shaky: share of clips whose camera shakes as much as others' pans.
         textured: share of random shapes filled with photo texture.
         twins: share of clips in which one cut-out is there twice.
+        jointed: share of pairs of layers that are one object of two parts, which sway against each other.
         leaving: share of objects that leave the frame and come back.
         degrade: strength of light, blur, noise and compression, 0 to 1.
     """
@@ -34,5 +35,6 @@ class Style:
     shaky: float = 0.15
     textured: float = 0.3
     twins: float = 0.3
+    jointed: float = 0.0
     leaving: float = 0.1
     degrade: float = 0.7

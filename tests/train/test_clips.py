@@ -45,7 +45,7 @@ def test_painting_only_where_an_object_is_changes_nothing(assets, monkeypatch):
 def test_a_layer_that_is_not_there_is_not_painted():
     nowhere = torch.full((1, 1, 2), 9.0)
     one = torch.ones(1, 1, 2)
-    motion = Motion(nowhere, nowhere, one, one, one, torch.zeros(1, 1, 2, 2), torch.zeros(1, 1))
+    motion = Motion(nowhere, nowhere, one, one, one, torch.zeros(1, 1, 2, 2), torch.zeros(1, 1), torch.ones(1, 1))
     assert list(_regions(motion, 0, 64)) == []
 
 
@@ -63,6 +63,29 @@ def test_twins_are_the_same_cut_out(assets):
     both = [(a.float().mean(), b.float().mean()) for a, b in red if len(a) > 20 and len(b) > 20]
     assert both
     assert all(abs(a - b) < 0.2 for a, b in both)
+
+
+def test_joined_layers_are_one_object_whose_parts_stay_together_and_sway():
+    style = Style(size=64, frames=4, layers=5, jointed=1.0, speed=0.2, turn=0.2, camera=0.0, shaky=0.0, leaving=0.0)
+    dice = Dice(4, torch.device("cpu"))
+    motion = move_objects(dice, style, 8, move_camera(dice, style, 8))
+    assert motion.label.tolist() == [[1, 1, 3, 3, 5]] * 8
+    x, y = motion.x, motion.y
+    distance = torch.hypot(x[:, :4:2] - x[:, 1:4:2], y[:, :4:2] - y[:, 1:4:2])
+    assert (distance <= 0.86 * (motion.half_height[:, :4:2] + motion.half_height[:, 1:4:2])).all()
+    assert x[:, ::2].diff(dim=2).abs().amax() > 0.3
+    direction = torch.atan2(y[:, 1] - y[:, 0], x[:, 1] - x[:, 0])
+    assert direction.diff(dim=1).abs().amax() > 0.1
+
+
+def test_a_joined_part_is_painted_with_the_label_of_its_object(assets):
+    style = replace(CLEAN, layers=2, jointed=1.0, extent=(0.3, 0.5))
+    clips = make_clips(assets, style, 8, 1)
+    assert set(clips.labels.unique().tolist()) == {0, 1}
+    blue = clips.frames[:, :, 2] > clips.frames[:, :, :2].amax(dim=2)
+    assert ((clips.labels == 0) == blue).float().mean() > 0.998
+    apart = make_clips(assets, replace(style, jointed=0.0), 8, 1)
+    assert set(apart.labels.unique().tolist()) == {0, 1, 2}
 
 
 def test_near_layers_move_more_than_far_ones():
@@ -98,5 +121,7 @@ def test_a_streak_follows_the_object_in_its_own_frame():
     quarter = torch.full((1, 1, 2), torch.pi / 2)  # what moves right on the picture moves up in a sprite turned left
     x = torch.tensor([[[0.0, 0.1]]])
     two = torch.full((1, 1, 2), 0.5)
-    motion = Motion(x, torch.zeros_like(x), two, two, quarter, torch.zeros(1, 1, 2, 2), torch.zeros(1, 1))
+    motion = Motion(
+        x, torch.zeros_like(x), two, two, quarter, torch.zeros(1, 1, 2, 2), torch.zeros(1, 1), torch.ones(1, 1)
+    )
     assert torch.allclose(sprite_velocity(motion), torch.tensor([0.0, -0.2]).expand(1, 1, 2, 2), atol=1e-6)

@@ -12,6 +12,7 @@ from sam2track.network.variants import VARIANTS, Network
 from sam2track.train import checkpoint
 from sam2track.train.clips import make_clips
 from sam2track.train.evaluate import held_out_scores
+from sam2track.train.launch import processors
 from sam2track.train.log import LOG
 from sam2track.train.loop import WEIGHTS, Run, Trainer
 from sam2track.train.optimiser import learning_rate, parameter_groups
@@ -55,6 +56,30 @@ def test_a_resumed_run_gives_the_same_weights(assets, tmp_path, compact):
         assert torch.equal(value, second.average[name]), name
     steps = [line.split(",")[0] for line in (tmp_path / "parts" / LOG).read_text().splitlines()]
     assert steps == ["step", "1", "2", "3", "4"]
+
+
+def test_an_imitating_run_resumes_with_the_heads_it_had(assets, tmp_path):
+    recipe = one_stage(1, steps=2, imitate=1.0)
+    first = trainer(assets, tmp_path, recipe=recipe)
+    first.train(quiet)
+    second = trainer(assets, tmp_path, recipe=recipe)
+    assert second.resume()
+    heads = second.imitation.state_dict()
+    assert all(torch.equal(value, heads[name]) for name, value in first.imitation.state_dict().items())
+    assert any(value.abs().max() > 0 for name, value in heads.items() if name.endswith("weight"))
+
+
+def test_bf16_on_a_cpu_learns_what_fp32_does_by_plain_attention(assets, tmp_path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        run = Run("nano", one_stage(1, steps=1), tmp_path / precision, seed=3, precision=precision, log_every=1)
+        learner = Trainer(run, processors("cpu", 1, precision), lambda *wanted: make_clips(assets, *wanted))
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            losses[precision] = float(learner._learn(1e-3))
+        fused = any("flash_attention" in event.key for event in profile.key_averages())
+        assert fused == (precision == "fp32")
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+    assert not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
 
 
 def test_a_run_leaves_weights_a_log_curves_and_pieces(assets, tmp_path, monkeypatch):
