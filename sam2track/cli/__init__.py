@@ -107,8 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _account(error: Exception) -> tuple[int, str]:
     """The exit code of an error, and its line."""
+    from pydantic import ValidationError
+
     if isinstance(error, _TyperError):
         message = error.format_message() or "no command given"  # type: ignore[attr-defined]
+        if isinstance(error.__cause__, ValidationError):  # newer ones say what was expected, and not what was given
+            message = f"{message.rstrip('.')}, not {error.__cause__.errors()[0]['input']}"
         context = getattr(error, "ctx", None)
         help_hint = f"; see {context.command_path} --help" if context is not None else ""
         return WRONG_USE if isinstance(error, _TyperUsageError) else FAILED, f"{_line(message).rstrip('.')}{help_hint}"

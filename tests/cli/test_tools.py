@@ -94,6 +94,13 @@ def test_version_and_unknown_commands(run, fails):
     assert (code, "Usage: sam2track" in out, err) == (2, True, "sam2track: no command given; see sam2track --help\n")
 
 
+def test_a_number_out_of_range_is_repeated(place, fails):
+    code, message = fails("track", "clip.mp4", "--point", "1,1", "--opacity", "7")
+    assert code == 2
+    assert "--opacity" in message
+    assert "less than or equal to 1, not 7;" in message
+
+
 def test_debug_shows_the_traceback(place, run):
     code, _, err = run("track", "missing.mp4", "--point", "1,1", "--debug")
     assert code == 1
