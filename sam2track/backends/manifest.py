@@ -86,6 +86,7 @@ class Graph(_Table):
         soc: the chip it was compiled for; None for a portable graph.
         source: of a compiled graph, the hash of the graph it was made from; ``runtime`` the versions that made it.
         files: the graph, then the files it refers to.
+        weight_bits: of an int8 graph, 7 if it was made on a CPU that adds products in 16 bits, 8 for the others.
         error: the largest relative error, as checked when the graph was made: against torch, or of a quantised graph
             against its fp32 one.
     """
@@ -97,6 +98,7 @@ class Graph(_Table):
     source: Sha256 | None = None
     runtime: str | None = Field(default=None, pattern=r"^[0-9A-Za-z./_-]{1,60}$")
     files: tuple[File, ...] = Field(min_length=1, max_length=16)
+    weight_bits: Literal[7, 8] | None = None
     error: float | None = None
 
 

@@ -6,6 +6,7 @@ torch's memory and writes into it.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
@@ -80,8 +81,25 @@ def component(
     """The graphs of one component, loaded; on the CPU where no device is given."""
     device = device or torch.device("cpu")
     graphs = exported.graphs(name, precision)
+    if precision == "int8" and any(graph.weight_bits != 7 for graph in graphs.values()) and not adds_in_32_bits():
+        raise BackendError(
+            f"the int8 graphs of {name} in {exported.folder} are for a CPU with VNNI or an Arm one; sums overflow on "
+            f"this one, so make them here: sam2track quantize {exported.folder} --scheme int8 --force"
+        )
     runners = {bucket: _load(name, bucket, exported, exported.path(graph), device) for bucket, graph in graphs.items()}
     return StaticComponent(name, runners, exported.sizes, exported.manifest.room)
+
+
+def adds_in_32_bits() -> bool:
+    """Whether this CPU is known to add products of 8 bits in 32 (VNNI, Arm).
+
+    Others add pairs of them in 16, which overflows unless weights keep to 7 bits; that doubles the error of memory
+    attention.
+    """
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return True
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and "vnni" in flags.read_text()
 
 
 def runtime() -> Any:

@@ -57,13 +57,15 @@ def quantize(
     if samples is None and scheme != "int8":
         raise BackendError(f"{scheme} needs samples to calibrate on; only int8 does without")
     made: list[Graph] = []
+    bits = None if scheme != "int8" else 8 if ort.adds_in_32_bits() else 7
     with _partials(exported.folder) as partial:
         for name in components:
             for graph in exported.graphs(name, "fp32").values():
                 stem = Path(graph.files[0].name).stem
                 path = partial / f"{stem}.{scheme}.onnx"
                 _quantize_graph(exported, graph, path, scheme, samples)
-                made.append(graph.model_copy(update={"precision": scheme, "files": (describe(path),), "error": None}))
+                own = {"precision": scheme, "files": (describe(path),), "error": None, "weight_bits": bits}
+                made.append(graph.model_copy(update=own))
                 tell(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, was {graph.files[0].bytes / 1e6:.1f}")
         if samples is not None:
             staged = Exported(partial, exported.manifest)

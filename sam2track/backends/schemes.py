@@ -7,14 +7,13 @@ was measured: see the constants and ``_overrides``.
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sam2track.backends.ort import runtime
+from sam2track.backends.ort import adds_in_32_bits, runtime
 
 Arrays = dict[str, Any]
 LINEAR = ("MatMul", "Gemm")
@@ -25,27 +24,15 @@ def linear_int8(source: Path, target: Path) -> None:
     """Weights of linear layers in 8 bits a channel, their inputs in 8 bits by the range they have at each call.
 
     The rest stays in fp32. In 8 bits convolutions and softmax were no quicker on ONNX Runtime's CPU kernels; attention
-    scores were, by a tenth at 512 px, and coarser. The file is for this kind of CPU: see ``_adds_in_32_bits``.
+    scores were, by a tenth at 512 px, and coarser. The file is for this kind of CPU: see ``ort.adds_in_32_bits``.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _quiet():
         quantize_dynamic(
             _prepared(source), target, op_types_to_quantize=list(LINEAR), weight_type=QuantType.QInt8,
-            per_channel=True, reduce_range=not _adds_in_32_bits(), extra_options={"MatMulConstBOnly": True},
+            per_channel=True, reduce_range=not adds_in_32_bits(), extra_options={"MatMulConstBOnly": True},
         )  # fmt: skip
-
-
-def _adds_in_32_bits() -> bool:
-    """Whether this CPU is known to add products of 8 bits in 32 (VNNI, Arm).
-
-    Others add pairs of them in 16, which overflows unless weights keep to 7 bits; that doubles the error of memory
-    attention.
-    """
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return True
-    flags = Path("/proc/cpuinfo")
-    return flags.is_file() and "vnni" in flags.read_text()
 
 
 def static_qdq(source: Path, target: Path, samples: Iterable[Arrays], activation_bits: int) -> None:

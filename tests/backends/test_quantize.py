@@ -10,7 +10,7 @@ import torch
 
 import sam2track as st
 from sam2track import backends, calibration, drift
-from sam2track.backends import cache, schemes
+from sam2track.backends import cache, ort, schemes
 from sam2track.backends.manifest import Exported, Room
 from sam2track.backends.quantize import COMPONENTS, quantize
 from sam2track.backends.samples import Samples, for_bucket, graph_inputs
@@ -128,12 +128,25 @@ def test_the_graphs_are_what_their_scheme_says(quantised):
 def test_weights_keep_to_seven_bits_on_a_cpu_that_may_overflow(short_nano, tmp_path, monkeypatch):
     largest = {}
     for safe in (True, False):
-        monkeypatch.setattr(schemes, "_adds_in_32_bits", lambda safe=safe: safe)
+        monkeypatch.setattr(schemes, "adds_in_32_bits", lambda safe=safe: safe)
         schemes.linear_int8(short_nano / "memory_encoder.onnx", tmp_path / "out.onnx")
         graph = onnx.load(tmp_path / "out.onnx").graph
         weights = [onnx.numpy_helper.to_array(t) for t in graph.initializer if t.data_type == onnx.TensorProto.INT8]
         largest[safe] = max(int(abs(w.astype(int)).max()) for w in weights if w.ndim == 2)
     assert largest == {True: 127, False: 64}
+
+
+def test_graphs_whose_sums_would_overflow_here_are_refused(copy, monkeypatch):
+    monkeypatch.setattr(ort, "adds_in_32_bits", lambda: True)
+    wide = quantize(copy, "int8", components=["memory_encoder"])
+    assert ort.component("memory_encoder", wide, "int8")
+    monkeypatch.setattr(ort, "adds_in_32_bits", lambda: False)  # the folder was taken to an older machine
+    with pytest.raises(
+        BackendError, match=r"sums overflow on this one, so make them here: sam2track quantize .* --force"
+    ):
+        ort.component("memory_encoder", Exported.read(copy.folder), "int8")
+    narrow = quantize(wide, "int8", components=["memory_encoder"], force=True)
+    assert ort.component("memory_encoder", narrow, "int8")
 
 
 def test_quantising_twice_is_refused_and_force_gives_the_same_files(copy):
