@@ -107,9 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _account(error: Exception) -> tuple[int, str]:
     """The exit code of an error, and its line."""
-    from pydantic import ValidationError
-
     if isinstance(error, _TyperError):
+        from pydantic import ValidationError
+
         message = error.format_message() or "no command given"  # type: ignore[attr-defined]
         if isinstance(error.__cause__, ValidationError):  # newer ones say what was expected, and not what was given
             message = f"{message.rstrip('.')}, not {error.__cause__.errors()[0]['input']}"

@@ -167,7 +167,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         ema=0.998,
     ),
-    # for two CPU cores and another two hours, from the weights of `cpu-more`; best as two processes in bf16
+    # for two CPU cores and another hour and a half, from the weights of `cpu-more`; best as two processes in bf16
     "cpu-finish": Recipe(
         stages=(
             Stage(
