@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2track.network.layers import MLP, window_merge, window_partition
+from sam2track.network.linear import Linear, linear
 
 if TYPE_CHECKING:
     from sam2track.network.variants import Variant
@@ -76,8 +77,8 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attention = PooledAttention(width, out, heads, pool)
         self.norm2 = nn.LayerNorm(out, eps=1e-6)
-        self.mlp = MLP((out, 4 * out, out), nn.GELU)
-        self.shortcut = nn.Linear(width, out) if width != out else None
+        self.mlp = MLP((out, 4 * out, out), "gelu")
+        self.shortcut = Linear(width, out) if width != out else None
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, H, W, width]`` -> ``[B, H', W', out]``, halved in both directions by a pooling block."""
@@ -96,8 +97,8 @@ class PooledAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.pool = pool
-        self.qkv = nn.Linear(width, 3 * out)
-        self.proj = nn.Linear(out, out)
+        self.qkv = Linear(width, 3 * out)
+        self.proj = Linear(out, out)
 
     def forward(self, x: Tensor, window: int) -> Tensor:
         """``[B, H, W, width]`` -> ``[B, H', W', out]``; ``window`` 0 attends to the whole picture."""
@@ -106,7 +107,7 @@ class PooledAttention(nn.Module):
         h, w = x.shape[1], x.shape[2]
         if h % window or w % window:
             # Padding tokens are zero, so their q, k, v are the bias: project before padding, not after.
-            windows, (rows, columns) = window_partition(F.linear(x, self.qkv.weight), window)
+            windows, (rows, columns) = window_partition(linear(x, self.qkv.weight), window)
             y = self._attend(windows + self.qkv.bias)
         else:
             windows, (rows, columns) = window_partition(x, window)

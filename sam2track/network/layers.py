@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2track.network.linear import Activation, Linear
+
 MASKED = -50.0  # bias of a padded key: e^-50 is nothing in fp32 and, unlike -inf, survives fp16 and quantisation
 
 
@@ -30,15 +32,15 @@ class LayerNorm2d(nn.LayerNorm):
 class MLP(nn.Module):
     """Linear layers with an activation between them: ``[..., in]`` -> ``[..., out]``."""
 
-    def __init__(self, widths: tuple[int, ...], activation: type[nn.Module] = nn.ReLU) -> None:
+    def __init__(self, widths: tuple[int, ...], activation: Activation = "relu") -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.activation = activation()
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers."""
         for layer in self.layers[:-1]:
-            x = self.activation(layer(x))
+            x = layer(x, self.activation)
         return self.layers[-1](x)  # type: ignore[no-any-return]
 
 
@@ -52,10 +54,10 @@ class Attention(nn.Module):
         super().__init__()
         inner = inner or width
         self.heads = heads
-        self.q_proj = nn.Linear(width, inner)
-        self.k_proj = nn.Linear(width, inner)
-        self.v_proj = nn.Linear(width, inner)
-        self.out_proj = nn.Linear(inner, width)
+        self.q_proj = Linear(width, inner)
+        self.k_proj = Linear(width, inner)
+        self.v_proj = Linear(width, inner)
+        self.out_proj = Linear(inner, width)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """``q`` [B, Q, width] attends to ``k``, ``v`` [B, L, width]; returns [B, Q, width]. ``bias`` [B, 1, 1, L]."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sam2track.contracts import STRIDE
 from sam2track.network.layers import MASKED, rotary_table, rotate, sine_code, sine_table
+from sam2track.network.linear import Linear, linear, plain_cpu
 
 if TYPE_CHECKING:
     from sam2track.network.variants import Variant
@@ -38,7 +39,7 @@ class MemoryAttention(nn.Module):
         self.layers = nn.ModuleList(MemoryLayer(d, m, variant.memory_hidden) for _ in range(variant.memory_layers))
         self.norm = nn.LayerNorm(d)
         self.slot_code = nn.Parameter(torch.zeros(SLOTS, 1, 1, m))
-        self.age_proj = nn.Linear(d, m) if variant.pointer_age else None
+        self.age_proj = Linear(d, m) if variant.pointer_age else None
         cosine, sine = rotary_table(side, d)
         self.register_buffer("image_position", sine_table(side, d), persistent=False)
         self.register_buffer("token_position", sine_table(side, m), persistent=False)
@@ -63,7 +64,7 @@ class MemoryAttention(nn.Module):
         x = s16.flatten(2).transpose(1, 2) + 0.1 * self.image_position
         x = self._stack[0].look_around(x, (self.cosine, self.sine))
         b, slots = tokens.shape[:2]
-        if not _plain_cpu(x):
+        if not plain_cpu(x):
             fused = self._read(x, memory, key, bias, slots)
         else:  # a CPU gains nothing from a batch, and small temporaries suit its caches and its allocator
             biases = [None] * b if bias is None else torch.split(bias, 1)
@@ -111,8 +112,8 @@ class MemoryLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.cross_attention = Projections(width, memory_width)
         self.norm3 = nn.LayerNorm(width)
-        self.linear1 = nn.Linear(width, hidden)
-        self.linear2 = nn.Linear(hidden, width)
+        self.linear1 = Linear(width, hidden)
+        self.linear2 = Linear(hidden, width)
 
     def look_around(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
         """Self-attention of ``x`` [1 or B, M, d]."""
@@ -125,7 +126,7 @@ class MemoryLayer(nn.Module):
     ) -> Tensor:
         """Cross-attention to memory, then the feed-forward: ``x`` [1 or B, M, d] -> [B, M, d]."""
         x = x + self._attend_memory(self.norm2(x), memory, key, slots, table, bias)
-        return x + self.linear2(F.relu(self.linear1(self.norm3(x))))  # type: ignore[no-any-return]
+        return x + self.linear2(self.linear1(self.norm3(x), "relu"))  # type: ignore[no-any-return]
 
     def _attend_memory(
         self, x: Tensor, memory: Tensor, key: Tensor, slots: int, table: tuple[Tensor, Tensor], bias: Tensor | None
@@ -145,15 +146,15 @@ class Projections(nn.Module):
 
     def __init__(self, width: int, memory_width: int) -> None:
         super().__init__()
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(memory_width, width)
-        self.v_proj = nn.Linear(memory_width, width)
-        self.out_proj = nn.Linear(width, width)
+        self.q_proj = Linear(width, width)
+        self.k_proj = Linear(memory_width, width)
+        self.v_proj = Linear(memory_width, width)
+        self.out_proj = Linear(width, width)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Single-head attention of ``q`` [B, M, d] over ``k`` [B, L, d] and ``v`` [B, L, e]; ``bias`` [B, 1, L]."""
-    if _plain_cpu(q):
+    if plain_cpu(q):
         return _attend_by_rows(q, k, v, bias)
     mask = None if bias is None else bias[:, None]
     blocks = -(-q.shape[1] * k.shape[1] // GRAPH_BLOCK) if torch.compiler.is_compiling() else 1
@@ -164,23 +165,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def _plain_cpu(x: Tensor) -> bool:
-    """Whether ``x`` is in plain inference on a CPU: neither trained, nor compiled, nor exported."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-
-
 def _attend_by_rows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """The same on a CPU, whose fused kernel wants e = d: plain products, a cache-sized block of rows at once."""
     q = q * q.shape[2] ** -0.5
     rows = max(BLOCK // k.shape[1], 16)
     objects = []
     for i in range(q.shape[0]):
+        values, own_bias = v[i].t().contiguous(), None if bias is None else bias[i, 0]
         blocks = []
         for block in torch.split(q[i], rows):
-            scores = block @ k[i].t()
-            if bias is not None:
-                scores += bias[i]
-            blocks.append(scores.softmax(dim=1) @ v[i])
+            scores = linear(block, k[i], own_bias)
+            blocks.append(linear(scores.softmax(dim=1), values))
         objects.append(torch.cat(blocks))
     return torch.stack(objects)
 

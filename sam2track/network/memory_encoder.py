@@ -6,10 +6,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2track.network.layers import LayerNorm2d
+from sam2track.network.linear import Linear
 
 if TYPE_CHECKING:
     from sam2track.network.variants import Variant
@@ -60,12 +60,12 @@ class ConvNextBlock(nn.Module):
         super().__init__()
         self.depthwise = nn.Conv2d(width, width, kernel_size=7, padding=3, groups=width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.expand = nn.Linear(width, 4 * width)
-        self.reduce = nn.Linear(4 * width, width)
+        self.expand = Linear(width, 4 * width)
+        self.reduce = Linear(4 * width, width)
         self.scale = nn.Parameter(torch.full((width,), 1e-6))
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, d, G, G]`` -> the same."""
         y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
-        y = self.scale * self.reduce(F.gelu(self.expand(y)))
+        y = self.scale * self.reduce(self.expand(y, "gelu"))
         return x + y.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
