@@ -12,6 +12,7 @@ import sam2track as st
 from sam2track.cli import options as o
 from sam2track.cli import report
 from sam2track.cli.discover import discovery_rules
+from sam2track.cli.process import share_cores
 from sam2track.cli.progress import Progress
 from sam2track.cli.session import Tally, interruptible
 from sam2track.cli.style import Style
@@ -106,18 +107,17 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
         check_fit(schedule, source, start, None if frames is None else start + frames - 1, forgotten)
         if not (model or config or weights or quiet or as_json):
             report.note(NANO)
+        share_cores(settings.model)
         tracker = st.Tracker.load(settings)
         if paths.overlay is not None:
             warm_up()
-        prompter = None
-        if discover:
-            rules = discovery_rules(
-                settings.model,
-                points_per_side=points_per_side or POINTS_PER_SIDE,
-                pred_iou_thresh=min_iou,
-                stability_score_thresh=min_stability,
-            )
-            prompter = st.Discoverer(tracker, every=30 if every is None else every, rules=rules)
+        rules = discovery_rules(
+            settings.model,
+            points_per_side=points_per_side or POINTS_PER_SIDE,
+            pred_iou_thresh=min_iou,
+            stability_score_thresh=min_stability,
+        )
+        prompter = st.Discoverer(tracker, every=30 if every is None else every, rules=rules) if discover else None
         run = st.track(portion(source, start, frames), tracker, schedule, removals=forgotten, prompter=prompter)
         tally = Tally(source, run, tracker, paths)
         with (

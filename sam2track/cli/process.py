@@ -1,0 +1,40 @@
+"""What a command line may set of its own process, and a library may not: memory and threads."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+SMALL = ("nano",)  # models whose operations are too short to be shared by all cores
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # of mallopt, malloc.h
+_LARGEST_THRESHOLD = 32 << 20  # that glibc takes
+_CHOICES = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+
+
+def keep_memory() -> None:
+    """Have glibc keep freed memory for the next frame, which needs as much, rather than fetch it anew each time.
+
+    By default it returns every larger buffer to the system, which then has to clear it for the next one. Nothing
+    happens under another C library, nor where the environment chose an allocator or set this one up.
+    """
+    if sys.platform != "linux" or any(name.startswith(_CHOICES) for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    mallopt(_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
+    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_ARENA_MAX, 1)  # what one thread freed serves another
+
+
+def share_cores(model: str) -> None:
+    """Give an operation of a small model half of the cores: encoding a frame and tracking in the one before overlap.
+
+    A larger model is faster with all cores on either. ``OMP_NUM_THREADS`` or ``MKL_NUM_THREADS`` decide if set.
+    """
+    if model not in SMALL or "OMP_NUM_THREADS" in os.environ or "MKL_NUM_THREADS" in os.environ:
+        return
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // 2))
