@@ -50,8 +50,9 @@ def make_clips(assets: Assets, style: Style, count: int, seed: int) -> Clips:
     motion = move_objects(dice, style, count, camera)
     blurred = dice.some(count, BLURRED * style.degrade)
     shutter = dice.uniform(len(blurred), 1, 1, low=0.2, high=SHUTTER)
-    frames = _background(dice, assets, style, camera, (blurred, shutter))
-    sprites = _sprites(dice, assets, style, count)
+    scene = dice.integer(count, below=assets.scenes)
+    frames = _background(dice, assets.photos[scene], style, camera, (blurred, shutter))
+    sprites = _sprites(dice, assets, style, scene)
     if len(blurred):
         streak = sprite_velocity(motion)[blurred] * shutter[..., None]
         sprites[blurred] = _streaked(sprites[blurred], streak)
@@ -78,10 +79,10 @@ def make_clips(assets: Assets, style: Style, count: int, seed: int) -> Clips:
     return Clips(degrade(dice, style.degrade, frames), labels, style.layers)
 
 
-def _background(dice: Dice, assets: Assets, style: Style, camera: Camera, blur: tuple[Tensor, Tensor]) -> Tensor:
+def _background(dice: Dice, photo: Tensor, style: Style, camera: Camera, blur: tuple[Tensor, Tensor]) -> Tensor:
     """Crops of photos that the camera moves over, ``[B, T, 3, S, S]``; those of clips ``blur[0]`` are streaked."""
     count = len(camera.pan)
-    photo = assets.photos[dice.integer(count, below=assets.scenes)].float() / 255
+    photo = photo.float() / 255
     half = dice.uniform(count, 1, low=0.35, high=0.9) / camera.zoom
     mirror = torch.where(dice.chance(count, 1, of=0.5), -1.0, 1.0)
     scale = torch.stack([half * mirror, half * dice.uniform(count, 1, low=0.8, high=1.2)], dim=-1)  # [B, T, 2]
@@ -109,9 +110,12 @@ def _views(photo: Tensor, scale: Tensor, centre: Tensor, size: int) -> Tensor:
     return crops.reshape(b, 3, t, size, size).transpose(1, 2).contiguous()
 
 
-def _sprites(dice: Dice, assets: Assets, style: Style, count: int) -> Tensor:
-    """What each layer shows at each frame: premultiplied uint8 sprites ``[B, L, T, 4, CELL, CELL]``."""
-    layers, cells = style.layers, assets.cells if assets.turns else 1
+def _sprites(dice: Dice, assets: Assets, style: Style, scene: Tensor) -> Tensor:
+    """What each layer shows at each frame: premultiplied uint8 sprites ``[B, L, T, 4, CELL, CELL]``.
+
+    ``scene`` [B] tells the photo behind each clip.
+    """
+    count, layers, cells = len(scene), style.layers, assets.cells if assets.turns else 1
     turning = dice.chance(count, layers, of=TURNING if assets.turns else 0.0)
     still = dice.integer(count, layers, below=assets.stills)
     first = assets.stills + dice.integer(count, layers, below=max(assets.turns, 1)) * cells
@@ -124,15 +128,19 @@ def _sprites(dice: Dice, assets: Assets, style: Style, count: int) -> Tensor:
     flat = sprites.flatten(0, 1)
     filled = dice.some(count * layers, style.textured)
     if len(filled):
-        flat[filled] = _textured_shapes(dice, assets, len(filled))[:, None]
+        flat[filled] = _textured_shapes(dice, assets, style, scene[filled // layers])[:, None]
     twins = dice.some(count, style.twins)
     if layers > 1:
         flat[twins * layers + layers - 1] = flat[twins * layers]  # of all the pairs, one is enough
     return sprites
 
 
-def _textured_shapes(dice: Dice, assets: Assets, count: int) -> Tensor:
-    """Smooth random outlines filled with crops of photos and textures, premultiplied uint8 [count, 4, CELL, CELL]."""
+def _textured_shapes(dice: Dice, assets: Assets, style: Style, scene: Tensor) -> Tensor:
+    """Smooth random outlines filled with crops of photos and textures, premultiplied uint8 ``[N, 4, CELL, CELL]``.
+
+    ``scene`` [N] is the photo behind each, of which some are filled.
+    """
+    count = len(scene)
     grid = _grid(CELL, dice.device)
     radius, angle = grid.norm(dim=-1), torch.atan2(grid[..., 1], grid[..., 0])
     waves = torch.arange(1, 7, device=dice.device)[:, None, None, None]
@@ -140,7 +148,10 @@ def _textured_shapes(dice: Dice, assets: Assets, count: int) -> Tensor:
     phase = dice.uniform(6, count, 1, 1, high=2 * math.pi)
     outline = 0.62 + (strength * torch.cos(waves * angle + phase)).sum(dim=0)
     alpha = ((outline.clamp(0.2, 0.9) - radius) * CELL / 2 + 0.5).clamp(0, 1)[:, None] * 255
-    photo = assets.photos[dice.integer(count, below=len(assets.photos))]
+    source = dice.integer(count, below=len(assets.photos))
+    if style.camouflaged:
+        source = torch.where(dice.chance(count, of=style.camouflaged), scene, source)
+    photo = assets.photos[source]
     half = dice.uniform(count, 1, 1, 1, low=0.15, high=0.6)
     where = grid[None] * half + dice.uniform(count, 1, 1, 2, low=-0.4, high=0.4)
     fill = F.grid_sample(photo.float() / 255, where, align_corners=False)

@@ -137,6 +137,7 @@ _LARGER = Style(size=192, frames=4, layers=4, extent=(0.15, 0.75), speed=0.05, t
 _FULL = Style(size=256, frames=5, layers=4, extent=(0.12, 0.75), speed=0.04, textured=0.4, twins=0.3, leaving=0.25)
 _WIDE = Style(size=256, frames=6, layers=6, extent=(0.08, 0.8), speed=0.05, textured=0.5, twins=0.3, leaving=0.25)
 _PARTS = replace(_WIDE, jointed=0.35, degrade=0.8)
+_LARGE = replace(_WIDE, size=320, camouflaged=0.4, jointed=0.2, degrade=0.6)
 
 RECIPES: dict[str, Recipe] = {
     # for two CPU cores and an hour or two
@@ -181,6 +182,14 @@ RECIPES: dict[str, Recipe] = {
                 corrected=0.3,
             ),
             Stage(steps=1200, clips=2, style=_PARTS, rate=2e-4, dense=0.05, imitate=0.2, corrected=0.3),
+        ),
+        ema=0.998,
+    ),
+    # for two CPU cores and two hours, from the weights of `cpu-finish`: larger pictures
+    "cpu-large": Recipe(
+        stages=(
+            Stage(steps=2200, clips=1, style=_LARGE, rate=1.5e-4, imitate=0.2, corrected=0.15),
+            Stage(steps=400, clips=1, style=replace(_LARGE, size=384), rate=6e-5, imitate=0.1, corrected=0.15),
         ),
         ema=0.998,
     ),

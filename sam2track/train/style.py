@@ -19,6 +19,7 @@ class Style:
         camera: standard deviation of the camera's pan a frame; its zoom changes by as much.
         shaky: share of clips whose camera shakes as much as others' pans.
         textured: share of random shapes filled with photo texture.
+        camouflaged: share of those that are filled from the photo behind them.
         twins: share of clips in which one cut-out is there twice.
         jointed: share of pairs of layers that are one object of two parts, which sway against each other.
         leaving: share of objects that leave the frame and come back.
@@ -34,6 +35,7 @@ class Style:
     camera: float = 0.03
     shaky: float = 0.15
     textured: float = 0.3
+    camouflaged: float = 0.0
     twins: float = 0.3
     jointed: float = 0.0
     leaving: float = 0.1
