@@ -51,5 +51,6 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and x.numel() * weight.shape[0] >= WORTH
+        and weight.is_contiguous()  # of others it may take a reference path, a thousand times slower
         and bool(torch.backends.mkldnn.enabled)
     )

@@ -55,6 +55,7 @@ def test_torch_itself_where_gradients_precisions_or_graphs_are_wanted(products):
     with torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False):
         layer(x)
     with torch.inference_mode():
+        linear(x, torch.randn(64, 96).t())
         layer.double()(x.double())
     with torch.no_grad():
         graph = torch.export.export(layer.float(), (x,), {"activation": "gelu"}).graph
