@@ -57,7 +57,7 @@ def _official(family: str, size: str, parameters: int) -> Model:
 _MODELS = {
     model.name: model
     for model in (
-        Model("nano", 4_581_282, 256, None, "nano.safetensors"),
+        Model("nano", 4_581_282, 320, None, "nano.safetensors"),
         _official("sam2.1", "tiny", 38_962_498),
         _official("sam2.1", "small", 46_060_354),
         _official("sam2.1", "base-plus", 80_850_178),

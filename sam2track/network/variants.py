@@ -71,7 +71,7 @@ VARIANTS: dict[str, Variant] = {
         width=128,
         memory_layers=2,
         memory_hidden=512,
-        image_size=256,
+        image_size=320,
     ),
     **{f"sam2.1-{name}": variant for name, variant in _SAM_2_1.items()},
     **{

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,6 +48,17 @@ class Motion:
     label: Tensor  # uint8 [B, L]: the object that a layer is, or is a part of, from 1
 
 
+class _Layers(NamedTuple):
+    """Where layers are in the scene, their half-size and slimness ``[B, L, T]``, and their labels ``[B, L]``."""
+
+    x: Tensor
+    y: Tensor
+    extent: Tensor
+    slim: Tensor
+    angle: Tensor
+    label: Tensor
+
+
 def move_camera(dice: Dice, style: Style, count: int) -> Camera:
     """A drift, a little shake, and in a few clips much of it."""
     steps = _steps(dice, style)
@@ -77,17 +89,18 @@ def move_objects(dice: Dice, style: Style, count: int, camera: Camera) -> Motion
     pan = camera.pan[:, None] * camera.depth[:, 1:, None, None]
     zoom = camera.zoom[:, None]
     label = torch.arange(1, style.layers + 1, dtype=torch.uint8, device=dice.device).repeat(count, 1)
-    if style.jointed and style.layers > 1:
-        x, y, extent, label = _jointed(dice, style, (x, y, extent, label))
+    layers = _Layers(x, y, extent, torch.ones_like(extent), angle, label)
+    if style.jointed:
+        layers = _jointed(dice, style, layers)
     return Motion(
-        x=(x - pan[..., 0]) * zoom,
-        y=(y - pan[..., 1]) * zoom,
-        half_width=extent * stretch * mirror * zoom,
-        half_height=extent * zoom,
-        angle=angle,
+        x=(layers.x - pan[..., 0]) * zoom,
+        y=(layers.y - pan[..., 1]) * zoom,
+        half_width=layers.extent * layers.slim * stretch * mirror * zoom,
+        half_height=layers.extent * zoom,
+        angle=layers.angle,
         wave=wave,
         amplitude=dice.uniform(*shape, low=-0.06, high=0.08).clamp_min(0),
-        label=label,
+        label=layers.label,
     )
 
 
@@ -100,24 +113,26 @@ def sprite_velocity(motion: Motion) -> Tensor:
     return torch.stack([u, v], dim=-1)
 
 
-def _jointed(
-    dice: Dice, style: Style, layers: tuple[Tensor, Tensor, Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Places, half-sizes and labels of the layers after some second ones were joined to the first of their pair."""
-    x, y, extent, label = (each.clone() for each in layers)
-    count, steps = len(x), _steps(dice, style)
-    joined = dice.chance(count, style.layers // 2, of=style.jointed)
-    body, part = slice(0, style.layers // 2 * 2, 2), slice(1, None, 2)
-    size = extent[:, body] * dice.uniform(count, style.layers // 2, 1, low=0.45, high=1.0)
-    direction = dice.uniform(count, style.layers // 2, 1, high=2 * math.pi)
-    direction = direction + dice.normal(count, style.layers // 2, 1, std=1.5 * style.turn) * steps
-    reach = dice.uniform(count, style.layers // 2, 1, low=0.5, high=0.85) * (extent[:, body] + size)
+def _jointed(dice: Dice, style: Style, apart: _Layers) -> _Layers:
+    """The layers after some groups of them became one object: a body, and parts that point away from it and sway."""
+    x, y, extent, slim, angle, label = (each.clone() for each in apart)
+    count, steps, groups = len(x), _steps(dice, style), style.layers // style.parts
+    joined = dice.chance(count, groups, of=style.jointed)
     here = joined[..., None]
-    x[:, part] = torch.where(here, x[:, body] + reach * direction.cos(), x[:, part])
-    y[:, part] = torch.where(here, y[:, body] + reach * direction.sin(), y[:, part])
-    extent[:, part] = torch.where(here, size, extent[:, part])
-    label[:, part] = torch.where(joined, label[:, body], label[:, part])
-    return x, y, extent, label
+    body = slice(0, groups * style.parts, style.parts)
+    for each in range(1, style.parts):
+        part = slice(each, groups * style.parts, style.parts)
+        size = extent[:, body] * dice.uniform(count, groups, 1, low=0.45, high=1.0)
+        direction = dice.uniform(count, groups, 1, high=2 * math.pi)
+        direction = direction + dice.normal(count, groups, 1, std=1.5 * style.turn) * steps
+        reach = dice.uniform(count, groups, 1, low=0.5, high=0.85) * (extent[:, body] + size)
+        x[:, part] = torch.where(here, x[:, body] + reach * direction.cos(), x[:, part])
+        y[:, part] = torch.where(here, y[:, body] + reach * direction.sin(), y[:, part])
+        extent[:, part] = torch.where(here, size, extent[:, part])
+        slim[:, part] = torch.where(here, dice.uniform(count, groups, 1, low=0.3, high=1.0), slim[:, part])
+        angle[:, part] = torch.where(here, direction - math.pi / 2, angle[:, part])
+        label[:, part] = torch.where(joined, label[:, body], label[:, part])
+    return _Layers(x, y, extent, slim, angle, label)
 
 
 def _absence(dice: Dice, style: Style, count: int) -> Tensor:

@@ -138,6 +138,7 @@ _FULL = Style(size=256, frames=5, layers=4, extent=(0.12, 0.75), speed=0.04, tex
 _WIDE = Style(size=256, frames=6, layers=6, extent=(0.08, 0.8), speed=0.05, textured=0.5, twins=0.3, leaving=0.25)
 _PARTS = replace(_WIDE, jointed=0.35, degrade=0.8)
 _LARGE = replace(_WIDE, size=320, camouflaged=0.4, jointed=0.2, degrade=0.6)
+_LIMBS = replace(_LARGE, frames=5, camouflaged=0.2, parts=3, jointed=0.65)
 
 RECIPES: dict[str, Recipe] = {
     # for two CPU cores and an hour or two
@@ -185,13 +186,16 @@ RECIPES: dict[str, Recipe] = {
         ),
         ema=0.998,
     ),
-    # for two CPU cores and two hours, from the weights of `cpu-finish`: larger pictures
+    # for two CPU cores and an hour, from the weights of `cpu-finish`: larger pictures
     "cpu-large": Recipe(
-        stages=(
-            Stage(steps=2200, clips=1, style=_LARGE, rate=1.5e-4, imitate=0.2, corrected=0.15),
-            Stage(steps=400, clips=1, style=replace(_LARGE, size=384), rate=6e-5, imitate=0.1, corrected=0.15),
-        ),
+        stages=(Stage(steps=2200, clips=1, style=_LARGE, rate=1.5e-4, imitate=0.2, corrected=0.15),),
         ema=0.998,
+    ),
+    # for two CPU cores and half an hour, from the mean of those two: objects of three unlike parts
+    "cpu-parts": Recipe(
+        stages=(Stage(steps=1300, clips=1, style=_LIMBS, rate=1.5e-4, imitate=0.2, corrected=0.15),),
+        warm_up=60,
+        ema=0.995,
     ),
     # for one large GPU in bf16, up to 45 GB of it, and half an hour; `length` is set by a measurement. 768 frames a
     # step at 256 px, whatever their arrangement: enough work to hide the launches, one shape for a compiled encoder

@@ -21,7 +21,8 @@ class Style:
         textured: share of random shapes filled with photo texture.
         camouflaged: share of those that are filled from the photo behind them.
         twins: share of clips in which one cut-out is there twice.
-        jointed: share of pairs of layers that are one object of two parts, which sway against each other.
+        parts: layers of a jointed object: a body, and parts that sway.
+        jointed: share of the groups of so many layers that are one object.
         leaving: share of objects that leave the frame and come back.
         degrade: strength of light, blur, noise and compression, 0 to 1.
     """
@@ -37,6 +38,7 @@ class Style:
     textured: float = 0.3
     camouflaged: float = 0.0
     twins: float = 0.3
+    parts: int = 2
     jointed: float = 0.0
     leaving: float = 0.1
     degrade: float = 0.7

@@ -168,7 +168,7 @@ def test_a_folder_of_something_else_is_refused(exported_nano, tiny_config, tmp_p
     assert "is of model nano, not sam2.1-tiny" in refusal(
         st.Config.load(tiny_config, set={"exported": str(exported_nano)})
     )
-    assert "is for image_size 128, not 256" in refusal(st.Config.load("nano", set={"exported": str(exported_nano)}))
+    assert "is for image_size 128, not 320" in refusal(st.Config.load("nano", set={"exported": str(exported_nano)}))
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"not these")
     assert "was made from nano.safetensors, which is not" in refusal(nano(exported_nano, weights=other))

@@ -33,7 +33,7 @@ def test_export_makes_the_folder_and_says_how_to_use_it(tmp_path, run, quick):
     code, out, err = run("export", "-o", folder, "--force", "--json")
     assert (code, err.count("written")) == (0, 9)
     report = json.loads(out)
-    assert (report["folder"], report["sizes"]["image_size"]) == (str(folder), 256)
+    assert (report["folder"], report["sizes"]["image_size"]) == (str(folder), 320)
     assert run("export", "-o", tmp_path / "quiet", "--quiet") == (0, "", "")
 
 

@@ -1,5 +1,6 @@
 """Synthetic clips tell the truth about themselves, and look like what their style says."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -87,6 +88,23 @@ def test_joined_layers_are_one_object_whose_parts_stay_together_and_sway():
     assert x[:, ::2].diff(dim=2).abs().amax() > 0.3
     direction = torch.atan2(y[:, 1] - y[:, 0], x[:, 1] - x[:, 0])
     assert direction.diff(dim=1).abs().amax() > 0.1
+
+
+def test_parts_of_a_body_point_away_from_it():
+    style = Style(size=64, frames=2, layers=7, parts=3, jointed=1.0, camera=0.0, shaky=0.0, leaving=0.0)
+    dice = Dice(4, torch.device("cpu"))
+    motion = move_objects(dice, style, 4, move_camera(dice, style, 4))
+    assert motion.label.tolist() == [[1, 1, 1, 4, 4, 4, 7]] * 4
+    for part in (1, 2, 4, 5):
+        body = part // 3 * 3
+        direction = torch.atan2(
+            motion.y[:, part] - motion.y[:, body],
+            motion.x[:, part] - motion.x[:, body],
+        )
+        long_axis = motion.angle[:, part] + math.pi / 2
+        assert torch.allclose((direction - long_axis).cos(), torch.ones_like(direction), atol=1e-3)
+        assert (motion.half_width[:, part].abs() <= 1.16 * motion.half_height[:, part]).all()
+    assert (motion.half_width[:, 1].abs() < 0.55 * motion.half_height[:, 1]).any()
 
 
 def test_a_joined_part_is_painted_with_the_label_of_its_object(assets):
