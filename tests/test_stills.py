@@ -122,7 +122,7 @@ def test_rules_are_checked() -> None:
 
 def test_segment_loads_a_model_or_takes_one(segmenter: st.ImageSegmenter, tmp_path: Path) -> None:
     assert st.segment(bright_square(), CLICK, segmenter).scores.tolist() == [0.5]
-    assert st.segment(bright_square(), CLICK, "nano").logits.shape == (1, 64, 64)
+    assert st.segment(bright_square(), CLICK, "nano").logits.shape == (1, 80, 80)
     (tmp_path / "x.png").touch()
     with pytest.raises(SourceError, match="no picture"):
         st.segment(tmp_path / "x.png", CLICK, segmenter)

@@ -17,10 +17,7 @@ from sam2track.cli.progress import Progress
 from sam2track.cli.session import Tally, interruptible
 from sam2track.cli.style import Style
 
-NANO = (
-    "model: nano, the small bundled one; --image-size 512 follows better and is slower; "
-    "best: --model sam2.1-tiny, -small, -base-plus or -large (downloaded once)"
-)
+NANO = "model: nano, the small bundled one; better: --model sam2.1-tiny, -small, -base-plus or -large (downloaded once)"
 FULL = "discovery: no room for more than {0} objects; --set tracking.max_objects=COUNT makes more"
 NO_PROMPT = (
     "no prompt: say what to track with --point X,Y, --box X0,Y0,X1,Y1, --mask FILE.png or --prompts FILE,"

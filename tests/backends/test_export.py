@@ -36,7 +36,7 @@ def test_the_manifest_lists_every_file_and_what_it_is(exported_nano):
         "mask_decoder": [1, 8],
         "memory_encoder": [0],
     }
-    assert all(graph.error is not None and graph.error < 1e-5 for graph in manifest.graphs)
+    assert all(graph.error is not None and graph.error < 2e-5 for graph in manifest.graphs)
 
 
 def test_graphs_are_static_named_by_the_contract_and_tell_nothing_of_this_machine(exported_nano):

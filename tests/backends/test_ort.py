@@ -18,7 +18,6 @@ from sam2track.backends import ort
 from sam2track.backends.export import difference
 from sam2track.backends.manifest import Exported
 from sam2track.contracts import CONTRACTS
-from sam2track.masks.metrics import iou
 from tests.backends.conftest import NANO_SIZE
 
 CLIP = Path(__file__).parents[2] / "samples" / "koi.mp4"
@@ -154,7 +153,8 @@ def test_a_whole_clip_gives_the_masks_of_torch(exported_nano, truth, pin):
     tracked = masks(nano(exported_nano, pin=pin))
     assert tracked.keys() == truth.keys()
     for i, of in truth.items():
-        assert min(iou(found, wanted) for found, wanted in zip(tracked[i], of, strict=True)) >= 0.999
+        # rounding turns a few pixels of an edge that the network is unsure of
+        assert max((found != wanted).mean() for found, wanted in zip(tracked[i], of, strict=True)) <= 1e-4
 
 
 def refusal(config):

@@ -96,7 +96,7 @@ def test_finer_schemes_are_closer_and_all_are_close(quantised):
     assert all(0 < error < 0.08 for error in int8.values())
 
 
-@pytest.mark.parametrize(("precision", "mean"), [("int8", 0.98), ("w8a16", 0.98), ("w8a8", 0.95)])
+@pytest.mark.parametrize(("precision", "mean"), [("int8", 0.98), ("w8a16", 0.98), ("w8a8", 0.92)])
 def test_masks_of_the_whole_chain_stay_those_of_fp32(quantised, goldfish, precision, mean):
     found = drift.compare(goldfish, BOX, pinned(quantised.folder, precision), pinned(quantised.folder, "fp32"))
     assert found.placement["memory_attention"] == f"onnx:cpu:{precision}"

@@ -26,7 +26,7 @@ with oracle.quiet():
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
 MODELS: dict[str, tuple[Variant, int]] = {
-    "nano": (VARIANTS["nano"], 256),  # its own weights; all others are drawn
+    "nano": (VARIANTS["nano"], VARIANTS["nano"].image_size),  # its own weights; all others are drawn
     "drawn nano": (VARIANTS["nano"], 160),
     "tiny": (VARIANTS["sam2.1-tiny"], 128),
     "narrow": (NARROW, 192),

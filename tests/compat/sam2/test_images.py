@@ -19,7 +19,7 @@ from tests.parity import oracle, stills
 pytestmark = pytest.mark.parity
 
 PICTURE = stills.texture(90, 130, seed=5)
-SIDE = 64  # of nano's low-resolution logits
+SIDE = 80  # of nano's low-resolution logits
 
 README = """
 import torch
@@ -107,7 +107,7 @@ def test_a_batch_of_pictures(pair: tuple[Any, SAM2ImagePredictor]) -> None:
 def test_features_and_attributes(pair: tuple[Any, SAM2ImagePredictor]) -> None:
     official, mine = pair
     ours, theirs = mine.get_image_embedding(), official.get_image_embedding()
-    assert ours.shape == theirs.shape == (1, 128, 16, 16)
+    assert ours.shape == theirs.shape == (1, 128, 20, 20)
     assert torch.allclose(ours, theirs, atol=1e-4)
     assert mine.device == torch.device("cpu")
     assert mine.mask_threshold == official.mask_threshold == 0.0
@@ -144,7 +144,7 @@ def test_bad_input_is_named_and_leaves_the_predictor_usable(pair: tuple[Any, SAM
         ({"point_coords": [[np.nan, 40]], "point_labels": [1]}, "not 2 finite numbers"),
         ({"box": [50, 50, 50, 60]}, "is empty; expected"),
         ({"box": [[1, 1, 5, 5]] * 2, "point_coords": [[[1, 1]]] * 3, "point_labels": [[1]] * 3}, "for 2 and for 3"),
-        ({"mask_input": np.zeros((1, 9, 9))}, r"logits 0 have shape \[1, 9, 9\]; this model takes \[64, 64\]"),
+        ({"mask_input": np.zeros((1, 9, 9))}, r"logits 0 have shape \[1, 9, 9\]; this model takes \[80, 80\]"),
         (POINT | {"mask_input": np.full((1, SIDE, SIDE), np.inf)}, "not all finite"),
     ):
         with pytest.raises(PromptError, match=message):
