@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from sam2track.cli.process import share_cores
+from sam2track.cli.process import _CHOICES, share_cores
 
 ROUNDS = """
 import resource, sys
@@ -30,7 +30,7 @@ PAGES = 10 * 5 * (8 << 20) // 4096  # of all rounds
 
 def faults(what: str, **environment: str) -> int:
     """Pages that the system had to hand out and clear in ten rounds."""
-    chosen = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | environment
+    chosen = {name: value for name, value in os.environ.items() if not name.startswith(_CHOICES)} | environment
     command = [sys.executable, "-c", ROUNDS, what]
     return int(subprocess.run(command, env=chosen, capture_output=True, text=True, check=True).stdout)
 
