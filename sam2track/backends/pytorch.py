@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sam2track.backends.rows import share_rows
 from sam2track.backends.sources import Placed, Sources
 from sam2track.config import Pin
 from sam2track.contracts import CONTRACTS, Components, Evidence
@@ -21,7 +22,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class TorchComponent:
     """One module on one device: takes tensors from any device, gives fp32 tensors on its own."""
 
-    def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, name: str, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+        self._name = name
         self._module = module.to(device).eval()
         self._device = device
         self._dtype = dtype
@@ -29,14 +31,17 @@ class TorchComponent:
     def __call__(self, *tensors: Tensor | None) -> Any:
         """Run the module; half precisions run under autocast, which leaves norms and softmax in fp32."""
         inputs = [self._admit(tensor) for tensor in tensors]
-        low = self._dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(self._device.type, dtype=self._dtype if low else None, enabled=low):
-            output = self._module(*inputs)
+        output = share_rows(self._name, self._run, inputs) if self._device.type == "cpu" else self._run(*inputs)
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()  # so that the time of a stage is its own
         if isinstance(output, Tensor):
             return output.float()
         return type(output)(*(tensor.float() for tensor in output))
+
+    def _run(self, *inputs: Tensor | None) -> Any:
+        low = self._dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self._device.type, dtype=self._dtype if low else None, enabled=low):
+            return self._module(*inputs)
 
     def _admit(self, tensor: Tensor | None) -> Tensor | None:
         if tensor is None:
@@ -66,7 +71,7 @@ def components(network: Network, pin: Pin) -> Components:
 def _placed(network: Network, name: str, device: torch.device, precision: str) -> Placed:
     start = perf_counter()
     module = getattr(network, name)
-    part = TorchComponent(module, device, DTYPES[precision])
+    part = TorchComponent(name, module, device, DTYPES[precision])
     where = {str(parameter.device) for parameter in module.parameters()}
     evidence = Evidence(f"all parameters on {', '.join(sorted(where))}", perf_counter() - start)
     return Placed(part, f"torch:{device}:{precision}", evidence)

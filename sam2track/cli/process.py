@@ -31,10 +31,16 @@ def keep_memory() -> None:
 def share_cores(model: str) -> None:
     """Give an operation of a small model half of the cores: encoding a frame and tracking in the one before overlap.
 
-    A larger model is faster with all cores on either. ``OMP_NUM_THREADS`` or ``MKL_NUM_THREADS`` decide if set.
+    A second thread helps to track where there are several objects. A larger model is faster with all cores on either.
+    ``OMP_NUM_THREADS`` or ``MKL_NUM_THREADS`` decide if set.
     """
     if model not in SMALL or "OMP_NUM_THREADS" in os.environ or "MKL_NUM_THREADS" in os.environ:
         return
     import torch
 
-    torch.set_num_threads(max(1, torch.get_num_threads() // 2))
+    from sam2track.backends.rows import set_helpers
+
+    cores = torch.get_num_threads()
+    if cores > 1:
+        torch.set_num_threads(cores // 2)
+        set_helpers(1)

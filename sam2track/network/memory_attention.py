@@ -20,7 +20,8 @@ from sam2track.network.linear import Linear, linear, plain_cpu
 if TYPE_CHECKING:
     from sam2track.network.variants import Variant
 
-BLOCK = 4 << 20  # attention scores worked on at once by a CPU, 16 MB
+BLOCK = 1 << 20  # attention scores worked on at once by a CPU: 4 MB, which an allocator keeps from frame to frame
+BLOCK_ROWS = 256  # or so many rows of them: products of few rows are slow
 GRAPH_BLOCK = 16 << 20  # the same in a graph, which has a fixed number of blocks: 64 MB
 SLOTS = 7  # temporal codes: 1 to 6 frames ago, then prompted
 
@@ -168,15 +169,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
 def _attend_by_rows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """The same on a CPU, whose fused kernel wants e = d: plain products, a cache-sized block of rows at once."""
     q = q * q.shape[2] ** -0.5
-    rows = max(BLOCK // k.shape[1], 16)
+    blocks = -(-q.shape[1] // max(BLOCK // k.shape[1], BLOCK_ROWS))
     objects = []
     for i in range(q.shape[0]):
         values, own_bias = v[i].t().contiguous(), None if bias is None else bias[i, 0]
-        blocks = []
-        for block in torch.split(q[i], rows):
-            scores = linear(block, k[i], own_bias)
-            blocks.append(linear(scores.softmax(dim=1), values))
-        objects.append(torch.cat(blocks))
+        parts = []
+        for part in q[i].chunk(blocks):
+            scores = linear(part, k[i], own_bias)
+            parts.append(linear(scores.softmax(dim=1), values))
+        objects.append(torch.cat(parts))
     return torch.stack(objects)
 
 

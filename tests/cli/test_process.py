@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from sam2track.backends import rows
 from sam2track.cli.process import _CHOICES, share_cores
 
 ROUNDS = """
@@ -61,5 +62,7 @@ def test_a_small_model_gets_half_of_the_cores(model, environment, expected, monk
     try:
         share_cores(model)
         assert torch.get_num_threads() == expected
+        assert rows._count == (1 if expected < 4 else 0)
     finally:
         torch.set_num_threads(before)
+        rows.set_helpers(0)
