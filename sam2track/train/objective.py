@@ -52,7 +52,7 @@ class Objective(nn.Module):
         """Loss of prompts on each frame by itself."""
         stills = labels.flatten(0, 1)[:, None]
         rows = make_rows(stills, *draw_objects(dice, stills, layers, self.stage.objects))
-        return self._prompted(click_and_box(self.network, _of(features, rows, 0, 1), rows.masks[:, 0], dice), rows)
+        return self._prompted(click_and_box(self.network, _of(features, rows, 0, 1), rows.masks[:, 0], dice), rows, 0)
 
     def _clips(self, features: ImageFeatures, labels: Tensor, layers: int, dice: Dice) -> Tensor:
         """Loss of prompts on the first frame and of tracking through the others, with a correction on one."""
@@ -61,7 +61,10 @@ class Objective(nn.Module):
         count = len(rows.clip)
         first = _of(features, rows, 0, length)
         prompted = click_and_box(self.network, first, rows.masks[:, 0], dice)
-        loss = 0.5 * self._prompted(prompted, rows)
+        loss = 0.5 * self._prompted(prompted, rows, 0)
+        for frame in dice.host.sample(range(1, length), self.stage.prompted - 1):
+            again = click_and_box(self.network, _of(features, rows, frame, length), rows.masks[:, frame], dice)
+            loss = loss + 0.5 * self._prompted(again, rows, frame)
         kind = dice.integer(count, below=PROMPT_KINDS)
         taught, corrected = dice.chance(count, of=self.stage.taught), dice.chance(count, of=self.stage.corrected)
         moment = dice.host.randrange(1, length) if self.stage.corrected else 0
@@ -76,8 +79,11 @@ class Objective(nn.Module):
                 loss = loss + 0.5 * self._mean(decoded[1], lesson.masks, counts)
         return loss
 
-    def _prompted(self, prompted: list[MaskCandidates], rows: Rows) -> Tensor:
-        losses = [self._mean(candidates, rows.masks[:, 0], rows.real) for candidates in prompted]
+    def _prompted(self, prompted: list[MaskCandidates], rows: Rows, frame: int) -> Tensor:
+        """Mean loss of the prompts on ``frame`` of the objects that it shows."""
+        masks = rows.masks[:, frame]
+        shown = rows.real * masks.flatten(1).any(dim=1)
+        losses = [self._mean(candidates, masks, shown) for candidates in prompted]
         return torch.stack(losses).mean()
 
     def _mean(self, candidates: MaskCandidates, masks: Tensor, counts: Tensor) -> Tensor:

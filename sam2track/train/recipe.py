@@ -28,6 +28,7 @@ class Stage:
         imitate: weight of the loss that has the image encoder imitate a teacher.
         taught: share of objects whose memory is written from the truth rather than from the network's own masks.
         corrected: share of objects that get a corrective click on a later frame.
+        prompted: frames of a clip on which clicks and boxes are learned: the first, and others drawn by chance.
     """
 
     steps: int
@@ -40,6 +41,7 @@ class Stage:
     imitate: float = 0.0
     taught: float = 0.0
     corrected: float = 0.0
+    prompted: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ _WIDE = Style(size=256, frames=6, layers=6, extent=(0.08, 0.8), speed=0.05, text
 _PARTS = replace(_WIDE, jointed=0.35, degrade=0.8)
 _LARGE = replace(_WIDE, size=320, camouflaged=0.4, jointed=0.2, degrade=0.6)
 _LIMBS = replace(_LARGE, frames=5, camouflaged=0.2, parts=3, jointed=0.65)
+_MIXED = replace(_LIMBS, camouflaged=0.25, jointed=0.5)
 
 RECIPES: dict[str, Recipe] = {
     # for two CPU cores and an hour or two
@@ -196,6 +199,23 @@ RECIPES: dict[str, Recipe] = {
         stages=(Stage(steps=1300, clips=1, style=_LIMBS, rate=1.5e-4, imitate=0.2, corrected=0.15),),
         warm_up=60,
         ema=0.995,
+    ),
+    # for two CPU cores and two hours, from the weights released before: the same, half of the pairs of prompts on later
+    # frames, and at the end clips of eight frames
+    "cpu-long": Recipe(
+        stages=(
+            Stage(steps=3400, clips=1, style=_MIXED, rate=2e-4, imitate=0.2, corrected=0.15, prompted=2),
+            Stage(
+                steps=1150,
+                clips=1,
+                style=replace(_MIXED, frames=8),
+                rate=1e-4,
+                imitate=0.1,
+                corrected=0.15,
+                prompted=2,
+            ),
+        ),
+        ema=0.998,
     ),
     # for one large GPU in bf16, up to 45 GB of it, and half an hour; `length` is set by a measurement. 768 frames a
     # step at 256 px, whatever their arrangement: enough work to hide the launches, one shape for a compiled encoder
