@@ -7,7 +7,7 @@ torch's memory and writes into it.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sam2track.backends.manifest import Exported
+from sam2track.backends.rows import sharing_rows
 from sam2track.backends.sources import Placed, Sources
 from sam2track.backends.static import GRAPHS, StaticComponent, letters
 from sam2track.config import Pin
@@ -87,7 +88,8 @@ def component(
             f"this one, so make them here: sam2track quantize {exported.folder} --scheme int8 --force"
         )
     runners = {bucket: _load(name, bucket, exported, exported.path(graph), device) for bucket, graph in graphs.items()}
-    return StaticComponent(name, runners, exported.sizes, exported.manifest.room)
+    on_cpu = device.type == "cpu"  # where the runtime takes calls from several threads, and nothing else runs them
+    return StaticComponent(name, runners, exported.sizes, exported.manifest.room, concurrent=on_cpu)
 
 
 def adds_in_32_bits() -> bool:
@@ -137,9 +139,11 @@ def check_ports(session: Any, name: str, known: Mapping[str, int], path: Path) -
 def _placed(name: str, pin: Pin, device: torch.device, exported: Exported) -> Placed:
     precision = "fp32" if pin.precision == "auto" else pin.precision
     start = perf_counter()
-    call = component(name, exported, precision, device)
+    call: Callable[..., Any] = component(name, exported, precision, device)
     # A CPU session has one provider; of a CUDA session, ``_check_assignment`` asked where its nodes are.
     evidence = Evidence(f"all nodes on {PROVIDERS[device.type]}", perf_counter() - start)
+    if device.type == "cpu":
+        call = sharing_rows(name, call)
     return Placed(call, f"onnx:{device}:{precision}", evidence)
 
 

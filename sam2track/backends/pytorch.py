@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam2track.backends.rows import share_rows
+from sam2track.backends.rows import sharing_rows
 from sam2track.backends.sources import Placed, Sources
 from sam2track.config import Pin
 from sam2track.contracts import CONTRACTS, Components, Evidence
@@ -23,15 +23,15 @@ class TorchComponent:
     """One module on one device: takes tensors from any device, gives fp32 tensors on its own."""
 
     def __init__(self, name: str, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-        self._name = name
         self._module = module.to(device).eval()
         self._device = device
         self._dtype = dtype
+        self._call = sharing_rows(name, self._run) if device.type == "cpu" else self._run
 
     def __call__(self, *tensors: Tensor | None) -> Any:
         """Run the module; half precisions run under autocast, which leaves norms and softmax in fp32."""
         inputs = [self._admit(tensor) for tensor in tensors]
-        output = share_rows(self._name, self._run, inputs) if self._device.type == "cpu" else self._run(*inputs)
+        output = self._call(*inputs)
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()  # so that the time of a stage is its own
         if isinstance(output, Tensor):

@@ -32,9 +32,14 @@ def set_helpers(count: int) -> None:
         before.shutdown()
 
 
-def share_rows(name: str, call: Callable[..., Any], inputs: Sequence[Tensor | None]) -> Any:
-    """``call(*inputs)`` of the component ``name``, the objects of the batch shared with the helpers."""
+def sharing_rows(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """``call``, the component ``name``, so that the objects of a batch are shared with the helpers."""
     own = [port.dims[0] == "B" for port in CONTRACTS[name].inputs]
+    return lambda *inputs: _share(call, inputs, own)
+
+
+def _share(call: Callable[..., Any], inputs: Sequence[Tensor | None], own: Sequence[bool]) -> Any:
+    """``call(*inputs)``; ``own`` inputs have a row for each object."""
     rows = [len(tensor) for tensor, each in zip(inputs, own, strict=True) if each and tensor is not None]
     shares = min(_count + 1, *rows) if rows else 1
     if shares < 2 or _helpers is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -69,22 +70,25 @@ class StaticComponent:
     """One component of ``Components`` on graphs of static shape, one a bucket.
 
     Inputs that have the graph's shape already are read where they lie; others are copied into buffers that
-    are kept. Outputs are new tensors, since callers keep them. Calls from several threads take turns.
+    are kept, for each thread its own. Outputs are new tensors, since callers keep them. Calls from several threads take
+    turns, unless the graphs can run ``concurrent``ly.
     """
 
-    def __init__(self, component: str, runners: Mapping[int, Runner], sizes: Sizes, room: Room) -> None:
+    def __init__(
+        self, component: str, runners: Mapping[int, Runner], sizes: Sizes, room: Room, *, concurrent: bool = False
+    ) -> None:
         self._component = component
         self._runners = dict(sorted(runners.items()))
         self._letters = {bucket: letters(component, bucket, sizes, room) for bucket in self._runners}
         self._contract = GRAPHS[component]
         self._device = next(iter(runners.values())).device
-        self._buffers: dict[tuple[str, int], Tensor] = {}
-        self._lock = threading.Lock()
+        self._kept = _Kept()
+        self._turn: AbstractContextManager[Any] = nullcontext() if concurrent else threading.Lock()
 
     def __call__(self, *tensors: Tensor | None) -> Any:
         """Make the contract's call, object by object."""
         batch = max(tensor.shape[0] for tensor in tensors if tensor is not None)
-        with torch.inference_mode(), self._lock:
+        with torch.inference_mode(), self._turn:
             known = next(iter(self._letters.values()))  # outputs do not depend on the bucket, but for the points
             outputs = {
                 port.name: torch.empty(batch, *shape_of(port, known)[1:], device=self._device)
@@ -141,9 +145,9 @@ class StaticComponent:
         padded = tensor is None or list(tensor.shape) != shape
         if tensor is not None and not padded and self._readable(tensor, dtype):
             return tensor
-        buffer = self._buffers.get((port.name, bucket))
+        buffer = self._kept.buffers.get((port.name, bucket))
         if buffer is None:
-            buffer = self._buffers[port.name, bucket] = torch.empty(shape, dtype=dtype, device=self._device)
+            buffer = self._kept.buffers[port.name, bucket] = torch.empty(shape, dtype=dtype, device=self._device)
         if padded:
             buffer.fill_(NO_POINT if port.name == "label" else 0)
         if tensor is not None:
@@ -152,6 +156,13 @@ class StaticComponent:
 
     def _readable(self, tensor: Tensor, dtype: torch.dtype) -> bool:
         return tensor.dtype == dtype and tensor.device == self._device and tensor.is_contiguous()
+
+
+class _Kept(threading.local):
+    """Buffers of one thread, by port and bucket."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[tuple[str, int], Tensor] = {}
 
 
 def _length(tensor: Tensor | None) -> int:

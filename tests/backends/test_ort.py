@@ -14,7 +14,7 @@ import torch
 
 import sam2track as st
 from sam2track import backends
-from sam2track.backends import ort
+from sam2track.backends import ort, rows
 from sam2track.backends.export import difference
 from sam2track.backends.manifest import Exported
 from sam2track.contracts import CONTRACTS
@@ -78,6 +78,15 @@ def pairs(exported_nano, tiny_config):
     return found
 
 
+@pytest.fixture(params=[0, 1], ids=["one thread", "two threads"])
+def helpers(request):
+    """Objects of a batch run one after the other, or shared by two threads."""
+    rows.set_helpers(request.param)
+    yield
+    rows.set_helpers(0)
+
+
+@pytest.mark.usefixtures("helpers")
 @pytest.mark.parametrize("component", CONTRACTS)
 @pytest.mark.parametrize("model", ["nano", "tiny"])
 def test_every_component_gives_what_torch_gives(pairs, model, component):
@@ -103,7 +112,7 @@ def test_outputs_are_the_callers_to_keep(pairs):
     assert torch.equal(first, kept)
 
 
-def test_calls_from_several_threads_take_turns(pairs):
+def test_calls_from_several_threads_do_not_mix(pairs):
     onnx, _, given = pairs["nano"]
     calls = given["memory_attention"]
     wanted = [onnx.memory_attention(*call) for call in calls]

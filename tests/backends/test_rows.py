@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sam2track.backends import pytorch
-from sam2track.backends.rows import set_helpers, share_rows
+from sam2track.backends.rows import set_helpers, sharing_rows
 from sam2track.config import Pin
 from sam2track.network.variants import VARIANTS, Network
 
@@ -60,7 +60,7 @@ def test_as_many_threads_as_there_are_objects_or_helpers(helpers):
             torch.zeros(objects, 1),
             torch.arange(objects),
         )
-        assert share_rows("memory_encoder", encode, inputs).shape == (objects, 1)
+        assert sharing_rows("memory_encoder", encode)(*inputs).shape == (objects, 1)
         return sorted(seen, key=lambda each: each[3])
 
     main = threading.current_thread().name
@@ -80,7 +80,7 @@ def test_what_fails_in_a_helper_is_raised(helpers):
 
     helpers(1)
     with pytest.raises(RuntimeError, match="the second object"):
-        share_rows("memory_encoder", fail, (torch.zeros(1), torch.zeros(2), torch.zeros(2), torch.tensor([0, 1])))
+        sharing_rows("memory_encoder", fail)(torch.zeros(1), torch.zeros(2), torch.zeros(2), torch.tensor([0, 1]))
 
 
 def test_helpers_that_are_not_wanted_any_more_end(helpers):
@@ -88,7 +88,7 @@ def test_helpers_that_are_not_wanted_any_more_end(helpers):
         return [thread for thread in threading.enumerate() if thread.name.startswith("sam2track-rows")]
 
     helpers(2)
-    share_rows("memory_encoder", lambda *inputs: inputs[2], (torch.zeros(1), *[torch.zeros(3)] * 3))
+    sharing_rows("memory_encoder", lambda *inputs: inputs[2])(torch.zeros(1), *[torch.zeros(3)] * 3)
     assert rows()
     helpers(0)
     assert rows() == []
