@@ -329,7 +329,18 @@ def test_what_was_dropped_is_tracked_again(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(kept) < len(case.frames) - 7
 
 
+@pytest.mark.usefixtures("_memory_in_fp32")
 def test_nano_weights_on_a_real_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_same(*nano_on_a_real_clip(monkeypatch), tolerance=1e-5)
+
+
+def test_nano_weights_on_a_real_clip_with_memory_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rounding turns a bit of a memory, a small mask differs by pixels: 13 of them in 30 frames, measured."""
+    assert_same(*nano_on_a_real_clip(monkeypatch), tolerance=3e-3)
+
+
+def nano_on_a_real_clip(monkeypatch: pytest.MonkeyPatch) -> tuple[Track, Track]:
+    """What ours and the official package make of a click, both directions, a box and a part of the clip again."""
     predictor = oracle.construct("nano", 256)
     predictor.load_state_dict({name: tensor.float() for name, tensor in weights.read(hub.find("nano")).items()})
     with open_source(Path(__file__).parents[2] / "samples" / "goldfish.mp4") as video:
@@ -338,4 +349,4 @@ def test_nano_weights_on_a_real_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(predictor, frames, run_official(predictor, frames, script))
     assert np.mean([seen.mask.any() for frame in case.track for seen in frame.values()]) > 0.5
     with our_session(case, "trained", monkeypatch) as session:
-        assert_same(run_ours(session, script), case.track)
+        return run_ours(session, script), case.track
