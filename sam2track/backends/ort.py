@@ -88,8 +88,8 @@ def component(
             f"this one, so make them here: sam2track quantize {exported.folder} --scheme int8 --force"
         )
     runners = {bucket: _load(name, bucket, exported, exported.path(graph), device) for bucket, graph in graphs.items()}
-    on_cpu = device.type == "cpu"  # where the runtime takes calls from several threads, and nothing else runs them
-    return StaticComponent(name, runners, exported.sizes, exported.manifest.room, concurrent=on_cpu)
+    concurrent = device.type == "cpu"  # on CUDA, threads would share torch's stream
+    return StaticComponent(name, runners, exported.sizes, exported.manifest.room, concurrent=concurrent)
 
 
 def adds_in_32_bits() -> bool:
