@@ -217,6 +217,21 @@ RECIPES: dict[str, Recipe] = {
         ),
         ema=0.998,
     ),
+    # for two CPU cores and an hour and a half, from three parts of that and one of its start: a lower rate
+    "cpu-fall": Recipe(
+        stages=(
+            Stage(
+                steps=2200,
+                clips=1,
+                style=replace(_MIXED, frames=6),
+                rate=1e-4,
+                imitate=0.1,
+                corrected=0.15,
+                prompted=2,
+            ),
+        ),
+        ema=0.998,
+    ),
     # for one large GPU in bf16, up to 45 GB of it, and half an hour; `length` is set by a measurement. 768 frames a
     # step at 256 px, whatever their arrangement: enough work to hide the launches, one shape for a compiled encoder
     "gpu": Recipe(
