@@ -42,17 +42,19 @@ class ImageEncoder(nn.Module):
             self.register_buffer(name, None, persistent=False)
 
     def train(self, mode: bool = True) -> ImageEncoder:
-        """Switch to training, or to inference with each fine lateral layer folded into its projection."""
+        """Switch to training, or to inference with each fine lateral layer folded into its projection once."""
         super().train(mode)
-        (self.s4_weight, self.s4_bias) = (None, None) if mode else _fold(self.lateral[0], self.project_s4)
-        (self.s8_weight, self.s8_bias) = (None, None) if mode else _fold(self.lateral[1], self.project_s8)
+        with torch.no_grad():
+            (self.s4_weight, self.s4_bias) = (None, None) if mode else _fold(self.lateral[0], self.project_s4)
+            (self.s8_weight, self.s8_bias) = (None, None) if mode else _fold(self.lateral[1], self.project_s8)
         return self
 
     def forward(self, image: Tensor) -> ImageFeatures:
         """Encode a batch of normalised images."""
         x4, x8, x16, x32 = self.trunk(image)
-        if self.s4_weight is None or self.s8_weight is None:
-            s4, s8 = self.project_s4(self.lateral[0](x4)), self.project_s8(self.lateral[1](x8))
+        if self.s4_weight is None or self.s8_weight is None:  # training: the gradient passes through the fold
+            s4 = F.conv2d(x4, *_fold(self.lateral[0], self.project_s4))
+            s8 = F.conv2d(x8, *_fold(self.lateral[1], self.project_s8))
         else:
             s4, s8 = F.conv2d(x4, self.s4_weight, self.s4_bias), F.conv2d(x8, self.s8_weight, self.s8_bias)
         coarse = F.interpolate(self.lateral[3](x32), scale_factor=2.0, mode="nearest")
@@ -62,6 +64,6 @@ class ImageEncoder(nn.Module):
 
 def _fold(first: nn.Module, second: nn.Module) -> tuple[Tensor, Tensor]:
     """One 1 x 1 convolution (weight, bias) that equals ``second(first(x))``: exact, and far fewer operations."""
-    (w1, b1), (w2, b2) = ([p.detach() for p in layer.parameters()] for layer in (first, second))
-    w1, w2 = w1.flatten(1), w2.flatten(1)
+    (weight1, b1), (weight2, b2) = first.parameters(), second.parameters()
+    w1, w2 = weight1.flatten(1), weight2.flatten(1)
     return (w2 @ w1)[:, :, None, None], w2 @ b1 + b2

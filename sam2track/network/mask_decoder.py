@@ -97,7 +97,8 @@ class MaskDecoder(nn.Module):
         b, _, d = image.shape
         x = image.transpose(1, 2).reshape(b, d, self.side, self.side)
         x = F.gelu(self.norm_s8(self.upscale_s8(x) + s8))
-        x = F.gelu(self.upscale_s4(x) + s4)
+        # flattening copies anyway; done before, the gradient of gelu is laid out as its input is, else it is slow
+        x = F.gelu((self.upscale_s4(x) + s4).contiguous())
         weights = torch.stack([head(mask_tokens[:, i]) for i, head in enumerate(self.mask_heads)], dim=1)
         return (weights @ x.flatten(2)).reshape(b, MASKS, *x.shape[2:])
 

@@ -112,6 +112,26 @@ def test_inference_folds_and_caches_without_changing_the_features(network):
     assert not set(network.state_dict()) & {"image_encoder.s4_weight", "image_encoder.trunk.position_table"}
 
 
+def test_folded_in_training_both_layers_of_the_fine_maps_learn_as_if_one_followed_the_other(network):
+    encoder, image = network.image_encoder, torch.randn(1, 3, SIZE, SIZE)
+    layers = encoder.lateral[0], encoder.project_s4, encoder.lateral[1], encoder.project_s8
+    learned = [p for layer in layers for p in layer.parameters()]
+    encoder.train()
+    x4, x8, _, _ = encoder.trunk(image)
+    plain = encoder.project_s4(encoder.lateral[0](x4)), encoder.project_s8(encoder.lateral[1](x8))
+    folded = encoder(image)
+    encoder.eval()
+    weights = [torch.randn_like(maps) for maps in plain]
+    gradients = []
+    for maps in (plain, (folded.s4, folded.s8)):
+        loss = sum((each * weight).sum() for each, weight in zip(maps, weights, strict=True))
+        gradients.append(torch.autograd.grad(loss, learned, retain_graph=True))
+    for a, b in zip(plain, (folded.s4, folded.s8), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max()))
+
+
 def test_where_an_object_is_not_visible_its_pointer_is_the_learned_one(network):
     decoder = network.mask_decoder
     inputs = [torch.randn(2, 128, SIDE, SIDE), torch.randn(1, 16, 16, 16), torch.randn(1, 32, 8, 8)]
