@@ -30,7 +30,8 @@ def draw_clicks(dice: Dice, masks: Tensor) -> Tensor:
     inside = masks[:, None, ::2, ::2].float()
     depth = inside
     for kernel in (3, 7):
-        depth = depth - F.max_pool2d(-inside, kernel, stride=1, padding=kernel // 2)
+        columns = F.max_pool2d(-inside, (kernel, 1), stride=1, padding=(kernel // 2, 0))
+        depth = depth - F.max_pool2d(columns, (1, kernel), stride=1, padding=(0, kernel // 2))
     weight = (depth * inside).flatten(1) ** 2 + 1e-6
     pick = dice.pick(weight)
     side = inside.shape[-1]
