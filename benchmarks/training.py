@@ -15,6 +15,7 @@ import json
 import tempfile
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from sam2track.train.clips import Clips, make_clips
 from sam2track.train.launch import processors
 from sam2track.train.loop import Run, Trainer
 from sam2track.train.recipe import Recipe, Stage, adapted, recipe_for
+from sam2track.train.style import Style
+from sam2track.train.supply import Supply
 
 
 def wait(device: torch.device) -> None:
@@ -42,18 +45,20 @@ def generator_seconds(assets: Assets, stage: Stage, repeats: int) -> float:
         wait(device)
         start = time.perf_counter()
         make_clips(assets, stage.style, stage.clips, seed)
+        if stage.stills is not None:
+            make_clips(assets, stage.stills.style, stage.stills.count, seed)
         wait(device)
         best = min(best, time.perf_counter() - start) if seed else best
     return best
 
 
-def step_seconds(fabric: Fabric, recipe: Recipe, clips: Clips, options: argparse.Namespace) -> float:
-    """Seconds a step on ``clips``, after as many that warm up."""
+def step_seconds(fabric: Fabric, recipe: Recipe, supply: Supply, options: argparse.Namespace) -> float:
+    """Seconds a step of the recipe's only stage, after as many that warm up."""
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         run = Run(options.model, recipe, Path(folder), precision=options.precision, compiled=options.compile)
         run = replace(run, log_every=options.steps, evaluate_every=1 << 30)
-        trainer = Trainer(run, fabric, lambda *_: clips)
+        trainer = Trainer(run, fabric, supply)
         watched = options.syncs and fabric.device.type == "cuda"
         if watched:
             torch.cuda.set_sync_debug_mode("warn")
@@ -61,25 +66,30 @@ def step_seconds(fabric: Fabric, recipe: Recipe, clips: Clips, options: argparse
         if watched:
             torch.cuda.set_sync_debug_mode("default")
     speed = float(lines[1].split("frames_per_s ")[1].split()[0])
-    return clips.frames[:, :, 0, 0, 0].numel() / speed
+    return recipe.stages[0].frames / speed
 
 
 def measure(
     fabric: Fabric, assets: Assets, stage: Stage, recipe: Recipe, options: argparse.Namespace
 ) -> dict[str, Any]:
     """One row of the table."""
-    device, frames = fabric.device, stage.clips * stage.style.frames
+    device, frames = fabric.device, stage.frames
     make = generator_seconds(assets, stage, options.repeats)
-    clips = make_clips(assets, stage.style, stage.clips, 0)
+
+    @cache
+    def batch(style: Style, count: int) -> Clips:
+        return make_clips(assets, style, count, 0)
+
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     alone = replace(recipe, stages=(replace(stage, steps=2 * options.steps),))
-    learn = step_seconds(fabric, alone, clips, options)
+    learn = step_seconds(fabric, alone, lambda style, count, _: batch(style, count), options)
     gigabytes = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else 0.0
     return {
         "size": stage.style.size,
         "clips": stage.clips,
         "frames": stage.style.frames,
+        "stills": stage.stills.count if stage.stills else 0,
         "steps": stage.steps,
         "made_per_s": round(frames / make, 1),
         "learned_per_s": round(frames / learn, 1),

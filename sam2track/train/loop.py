@@ -174,7 +174,7 @@ class Trainer:
             self._enter(stage)
             rate = learning_rate(self.run.recipe, stage, within)
             losses.append(self._learn(rate))
-            frames += stage.clips * stage.style.frames * self.fabric.world_size
+            frames += stage.frames * self.fabric.world_size
             self.step += 1
             if self.step == self.run.recipe.steps or any(
                 self.step % every == 0 for every in (self.run.log_every, self.run.evaluate_every)
@@ -202,9 +202,12 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
         seed = self.run.seed * 10_000_019 + self.step + (self.fabric.global_rank << 44)
-        clips = self._supply(self._stage.style, self._stage.clips, seed)
+        clips, beside = self._supply(self._stage.style, self._stage.clips, seed), None
+        if self._stage.stills is not None:
+            stills = self._supply(self._stage.stills.style, self._stage.stills.count, seed + (1 << 50))
+            beside = stills.frames, stills.labels, stills.layers
         with _attention(self.fabric.device.type, self.run.precision):
-            loss: Tensor = self._model(clips.frames, clips.labels, clips.layers, seed + (1 << 48))
+            loss: Tensor = self._model(clips.frames, clips.labels, clips.layers, seed + (1 << 48), beside)
         self._stepper.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         norm = self.run.recipe.clip_norm

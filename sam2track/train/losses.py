@@ -13,12 +13,13 @@ from sam2track.contracts import MaskCandidates
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """How much each term counts."""
+    """How much each term counts; ``chosen``: the mask of the alternative whose predicted IoU is the best."""
 
     focal: float = 20.0
     dice: float = 1.0
     iou: float = 1.0
     presence: float = 1.0
+    chosen: float = 0.0
 
 
 def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -52,13 +53,17 @@ def mask_target(masks: Tensor, side: int) -> Tensor:
 def candidate_loss(candidates: MaskCandidates, target: Tensor, weights: LossWeights) -> Tensor:
     """Loss ``[B]`` of four masks against ``target`` [B, h, w] in [0, 1].
 
-    The single mask is always supervised, of the three alternatives the best; every predicted IoU is.
+    The single mask is always supervised, of the three alternatives the best; every predicted IoU is. What is
+    best is known in training alone: ``weights.chosen`` also supervises the alternative that a user would be given.
     Where the target is empty only the object score is.
     """
     logits = candidates.logits.float()
     truth = target[:, None].expand_as(logits)
     masks = weights.focal * focal_loss(logits, truth) + weights.dice * dice_loss(logits, truth)
     per_row = masks[:, 0] + masks[:, 1:].min(dim=1).values
+    if weights.chosen:
+        chosen = candidates.iou[:, 1:].argmax(dim=1, keepdim=True) + 1
+        per_row = per_row + weights.chosen * masks.gather(1, chosen)[:, 0]
     with torch.no_grad():
         overlap = iou(logits, truth)
     per_row = per_row + weights.iou * (candidates.iou.float() - overlap).abs().mean(dim=1)

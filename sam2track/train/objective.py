@@ -36,8 +36,13 @@ class Objective(nn.Module):
         self.network, self.heads, self.imitation = network, heads, imitation
         self.weights, self.stage = weights, stage
 
-    def forward(self, frames: Tensor, labels: Tensor, layers: int, seed: int) -> Tensor:
-        """Mean loss of clips: ``frames`` [B, T, 3, S, S], ``labels`` [B, T, S, S]; prompts are drawn from ``seed``."""
+    def forward(
+        self, frames: Tensor, labels: Tensor, layers: int, seed: int, stills: tuple[Tensor, Tensor, int] | None = None
+    ) -> Tensor:
+        """Mean loss of clips: ``frames`` [B, T, 3, S, S], ``labels`` [B, T, S, S]; prompts are drawn from ``seed``.
+
+        Where the stage has them, the mean loss of ``stills`` (frames, labels and layers as well) is added.
+        """
         dice = Dice(seed, labels.device)
         features = self.network.image_encoder(normalise(frames.flatten(0, 1)))
         loss = features.s16.new_zeros((), dtype=torch.float32)
@@ -45,13 +50,20 @@ class Objective(nn.Module):
             loss = self.stage.dense * self.heads(features, labels, layers)
         if self.imitation is not None and self.stage.imitate:
             loss = loss + self.stage.imitate * self.imitation(features, frames.flatten(0, 1))
-        learn = self._clips if self.stage.memory else self._stills
-        return loss + learn(features, labels, layers, dice)  # type: ignore[no-any-return]
+        if self.stage.memory:
+            loss = loss + self._clips(features, labels, layers, dice)
+        else:
+            loss = loss + self._stills(features, labels, layers, self.stage.objects, dice)
+        if stills is not None and self.stage.stills is not None:
+            pictures, labels, layers = stills
+            features = self.network.image_encoder(normalise(pictures.flatten(0, 1)))
+            loss = loss + self._stills(features, labels, layers, self.stage.stills.objects, dice)
+        return loss  # type: ignore[no-any-return]
 
-    def _stills(self, features: ImageFeatures, labels: Tensor, layers: int, dice: Dice) -> Tensor:
-        """Loss of prompts on each frame by itself."""
+    def _stills(self, features: ImageFeatures, labels: Tensor, layers: int, objects: int, dice: Dice) -> Tensor:
+        """Loss of prompts for ``objects`` on each frame by itself."""
         stills = labels.flatten(0, 1)[:, None]
-        rows = make_rows(stills, *draw_objects(dice, stills, layers, self.stage.objects))
+        rows = make_rows(stills, *draw_objects(dice, stills, layers, objects))
         return self._prompted(click_and_box(self.network, _of(features, rows, 0, 1), rows.masks[:, 0], dice), rows, 0)
 
     def _clips(self, features: ImageFeatures, labels: Tensor, layers: int, dice: Dice) -> Tensor:

@@ -214,7 +214,7 @@ def test_earlier_blocks_learn_more_slowly():
     assert len(scale_of) == len(list(module.parameters()))
 
 
-@pytest.mark.parametrize("name", ["cpu", "cpu-long", "gpu", "finetune"])
+@pytest.mark.parametrize("name", ["cpu", "cpu-long", "cpu-clicks", "gpu", "finetune"])
 def test_every_stage_of_every_recipe_can_take_a_step(assets, tmp_path, name):
     """At a tiny size, two clips and one step a stage."""
     recipe = adapted(RECIPES[name], length=1e-9, clips=1, size=64)

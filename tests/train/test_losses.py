@@ -35,6 +35,20 @@ def test_only_the_best_alternative_is_supervised():
     assert moved.tolist() == [True, False, True, False]
 
 
+def test_the_chosen_alternative_is_supervised_where_it_counts():
+    target = torch.zeros(1, 8, 8)
+    target[:, :4] = 1
+    good, bad = (target * 2 - 1) * 5, (1 - target * 2) * 5
+    logits = torch.stack([good, bad, good, bad], dim=1).requires_grad_()
+    predicted = torch.tensor([[0.9, 0.8, 0.1, 0.2]])  # the second mask is chosen, the third is the best
+    candidates = MaskCandidates(logits, predicted, torch.zeros(1, 4, 8), torch.zeros(1, 1))
+    plain, more = (candidate_loss(candidates, target, LossWeights(chosen=chosen)) for chosen in (0.0, 0.5))
+    (more - plain).sum().backward()
+    moved = logits.grad.abs().flatten(2).sum(dim=2)[0] > 1e-6  # the other terms cancel, but for rounding
+    assert moved.tolist() == [False, True, False, False]
+    assert (more - plain).item() == pytest.approx(0.5 * (20 * focal_loss(bad, target) + dice_loss(bad, target)).item())
+
+
 def test_an_absent_object_trains_only_the_object_score():
     logits, score = torch.zeros(1, 4, 8, 8, requires_grad=True), torch.zeros(1, 1, requires_grad=True)
     candidates = MaskCandidates(logits, torch.zeros(1, 4), torch.zeros(1, 4, 8), score)
