@@ -64,7 +64,8 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="cpu, cpu-more, gpu or finetune. Default: finetune with --clips or --weights, else cpu.",
+            help="cpu, gpu or finetune; cpu-more to cpu-clicks go on from weights, as nano's model card tells. "
+            "Default: finetune with --clips or --weights, else cpu.",
             rich_help_panel=_HOW,
         ),
     ] = None,
