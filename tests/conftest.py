@@ -1,6 +1,10 @@
+import signal
+
 import pytest
 import torch
 
+# a shell that runs the tests in the background has them ignore Ctrl-C, and they would hand that on to what they start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # tensors are tiny here, and threads that wait for a busy machine cost more than they give
 
 
