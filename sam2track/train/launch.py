@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
@@ -23,6 +25,7 @@ from sam2track.train.evaluate import held_out_scores
 from sam2track.train.loop import WEIGHTS, Judge, Run, Trainer
 from sam2track.train.supply import Supply, mixed
 
+LOCK = ".lock"  # in a run's folder
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -67,7 +70,7 @@ def launch(
     Raises:
         ConfigError: a setting that cannot be used, nothing to learn from, or a checkpoint of another recipe.
         SourceError: data that cannot be read.
-        SinkError: the run's folder cannot be made.
+        SinkError: the run's folder cannot be made or written, or another run is at work in it.
         WeightsError: starting weights or a checkpoint that cannot be used.
         BackendError: a device that is not there.
         Sam2TrackError: the loss is not finite any more.
@@ -80,14 +83,15 @@ def launch(
     except OSError as error:
         raise SinkError(f"folder {run.out} cannot be made ({error.strerror}); choose one you can write") from error
     fabric = processors(device, devices, run.precision)
-    if run.weights is None and run.recipe.pretrained:
-        with fabric.rank_zero_first():
-            run = replace(run, weights=find(run.model))
-    supply, judge = _data(run, material, fabric)
-    trainer = Trainer(run, fabric, supply, judge, stop)
-    if trainer.resume() and fabric.is_global_zero:
-        say(f"resumed at step {trainer.step} of {run.recipe.steps}")
-    trainer.train(say)
+    with _held(run.out, fabric):
+        if run.weights is None and run.recipe.pretrained:
+            with fabric.rank_zero_first():
+                run = replace(run, weights=find(run.model))
+        supply, judge = _data(run, material, fabric)
+        trainer = Trainer(run, fabric, supply, judge, stop)
+        if trainer.resume() and fabric.is_global_zero:
+            say(f"resumed at step {trainer.step} of {run.recipe.steps}")
+        trainer.train(say)
 
 
 def processors(device: str, devices: int, precision: str) -> Fabric:
@@ -106,6 +110,26 @@ def processors(device: str, devices: int, precision: str) -> Fabric:
         raise BackendError(f"device {device!r} x {devices} is not here; use --device cpu") from error
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def _held(folder: Path, fabric: Fabric) -> Iterator[None]:
+    """Keep other runs out of ``folder``: of two that write there, neither could be resumed."""
+    lock, refusal = FileLock(folder / LOCK), ""
+    if fabric.is_global_zero:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            refusal = f"another run is at work in {folder}; stop it or let it end, or give another --out"
+        except OSError as error:
+            refusal = f"folder {folder} cannot be written ({error.strerror}); choose one you can write"
+    refusal = fabric.broadcast(refusal)
+    if refusal:
+        raise SinkError(refusal)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _check(run: Run) -> None:

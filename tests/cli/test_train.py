@@ -10,11 +10,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from sam2track import hub
 from sam2track.network import weights
 from sam2track.train import checkpoint
+from sam2track.train.launch import LOCK
 from sam2track.train.loop import WEIGHTS
 from tests.train.material import davis_folder
 
@@ -65,7 +67,22 @@ def test_ctrl_c_saves_the_last_step_and_exits_with_130(folder, tmp_path):
         last = [row["step"] for row in csv.DictReader(file)][-1]
     assert said.splitlines()[-1].startswith(f"step {last} ")
     assert checkpoint.read(out)["step"] == int(last) > 20
-    assert {path.name for path in out.iterdir()} == {"checkpoint.pt", "curves", "log.csv", WEIGHTS}
+    assert {path.name for path in out.iterdir()} == {"checkpoint.pt", "curves", "log.csv", WEIGHTS, LOCK}
+
+
+def test_two_runs_do_not_share_a_folder(run, fails, folder, tmp_path):
+    out = tmp_path / "runs" / "mine"
+    flags = ("train", folder, "--recipe", "smoke", "--length", 0.5, "--out", out, "--device", "cpu", "-q")
+    out.mkdir(parents=True)
+    with FileLock(out / LOCK):
+        code, line = fails(*flags)
+        assert (code, "another run is at work in" in line) == (1, True)
+        assert [path.name for path in out.iterdir()] == [LOCK]
+    assert run(*flags)[0] == 0  # the file of an ended run stays, and keeps nobody out
+    other = tmp_path / "runs" / "other"
+    (other / LOCK).mkdir(parents=True)
+    code, line = fails(*flags[:-4], other, *flags[-3:])
+    assert (code, "cannot be written (Is a directory); choose one you can write" in line) == (1, True)
 
 
 def test_packed_assets_train_too(run, fails, folder, tmp_path):
