@@ -203,9 +203,7 @@ def _recorded(exported: Exported, entry: Graph) -> Exported:
         return graph.component, graph.precision, graph.bucket, graph.soc
 
     older = [graph for graph in exported.manifest.graphs if place(graph) == place(entry)]
-    others = tuple(graph for graph in exported.manifest.graphs if graph not in older)
-    fresh = Exported(exported.folder, exported.manifest.model_copy(update={"graphs": (*others, entry)}))
-    fresh.write()
+    fresh = exported.changed([entry], lambda graph: place(graph) == place(entry))
     for file in (file for graph in older for file in graph.files if file.name != entry.files[0].name):
         (exported.folder / file.name).unlink(missing_ok=True)
     return fresh

@@ -6,6 +6,7 @@ A folder takes its name only when every graph was written and gave what torch gi
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import tempfile
 import warnings
@@ -228,7 +229,7 @@ def _checked(sources: Sources, exported: Exported, images: Sequence[Image], tell
             errors[bucket] = max(errors[bucket], error)
         worst = max(errors.values())
         tell(f"{name} against torch: relative error at most {worst:.1e}")
-        if not worst <= TOLERANCE:
+        if worst > TOLERANCE:
             raise BackendError(
                 f"{name} exported differs from torch by {worst:.1e}, more than {TOLERANCE:.0e}; "
                 "please report it, with the versions sam2track doctor prints"
@@ -238,6 +239,10 @@ def _checked(sources: Sources, exported: Exported, images: Sequence[Image], tell
 
 
 def difference(found: Tensor, wanted: Tensor) -> float:
-    """Norm of the difference over the norm of ``wanted``, which counts as at least 0.001 a number."""
+    """Norm of the difference over the norm of ``wanted``, which counts as at least 0.001 a number.
+
+    Infinite where either holds something that is not a number: ``max`` and comparisons would pass over NaN.
+    """
     floor = 1e-3 * wanted.numel() ** 0.5
-    return float((found - wanted).norm() / wanted.norm().clamp(min=floor))
+    error = float((found - wanted).norm() / wanted.norm().clamp(min=floor))
+    return error if math.isfinite(error) else math.inf

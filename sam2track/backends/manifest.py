@@ -7,17 +7,21 @@ checked, its files lie in the folder itself, and a graph is handed out only afte
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from filelock import FileLock
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sam2track.config import Config, MemoryTable
 from sam2track.contracts import ComponentName, Sizes
 from sam2track.errors import BackendError, ConfigError
+from sam2track.files import written_whole
 
 NAME = "manifest.json"
+LOCK = f".{NAME}.lock"
 MAX_BYTES = 1_000_000
 
 
@@ -169,9 +173,24 @@ class Exported:
 
     def write(self) -> None:
         """Write the manifest, whole or not at all."""
-        partial = self.folder / f".{NAME}.partial"
-        partial.write_text(self.manifest.model_dump_json(indent=1, exclude_none=True) + "\n")
-        partial.replace(self.folder / NAME)
+        with written_whole(self.folder / NAME) as partial:
+            partial.write_text(self.manifest.model_dump_json(indent=1, exclude_none=True) + "\n")
+
+    def changed(self, made: Sequence[Graph], dropped: Callable[[Graph], bool]) -> Exported:
+        """Write the manifest with the graphs ``made``, and without those that are ``dropped``.
+
+        It is read again first, under a lock: another process may have added graphs of its own in the meantime.
+
+        Raises:
+            BackendError: as ``read``.
+            OSError: the folder cannot be written.
+        """
+        with FileLock(self.folder / LOCK):
+            now = Exported.read(self.folder)
+            kept = (graph for graph in now.manifest.graphs if not dropped(graph))
+            fresh = Exported(self.folder, now.manifest.model_copy(update={"graphs": (*kept, *made)}))
+            fresh.write()
+        return fresh
 
     @property
     def sizes(self) -> Sizes:

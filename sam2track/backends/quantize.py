@@ -7,6 +7,7 @@ NPUs: every tensor is quantised, activations by the ranges seen in ``Samples``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,11 +73,8 @@ def quantize(
             made = [graph.model_copy(update={"error": _error(graph, exported, staged, samples)}) for graph in made]
         for path in partial.iterdir():
             path.replace(exported.folder / path.name)
-    replaced = {(graph.component, graph.bucket) for graph in made}
-    kept = [g for g in exported.manifest.graphs if g.precision != scheme or (g.component, g.bucket) not in replaced]
-    changed = Exported(exported.folder, exported.manifest.model_copy(update={"graphs": (*kept, *made)}))
-    changed.write()
-    return changed
+        replaced = {(graph.component, graph.bucket) for graph in made}
+        return exported.changed(made, lambda g: g.precision == scheme and (g.component, g.bucket) in replaced)
 
 
 def check(exported: Exported, scheme: str, components: Sequence[str], *, force: bool) -> None:
@@ -134,6 +132,8 @@ def _error(graph: Graph, exported: Exported, staged: Exported, samples: Samples)
         for inputs in _fitting(exported, graph, samples, held_back=True)
         for found, wanted in zip(_outputs(quantised(*inputs)), _outputs(reference(*inputs)), strict=True)
     ]
+    if math.isinf(max(errors)):
+        raise BackendError(f"{graph.files[0].name} gives numbers that are not finite; leave {graph.component} in fp32")
     return max(errors)
 
 

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sam2track.errors import WeightsError
+from sam2track.files import written_whole
 from sam2track.network.variants import VARIANTS, Network
 
 _FREQUENCIES = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
@@ -114,9 +115,8 @@ def load_official(network: Network, tensors: Mapping[str, Tensor], source: str =
 def save(network: Network, path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write ``network`` as safetensors in the official layout, stored as ``dtype``."""
     tensors = to_official({name: value.detach().cpu() for name, value in network.state_dict().items()})
-    partial = path.with_name(f".{path.name}.partial")
-    save_file({name: value.to(dtype).contiguous() for name, value in tensors.items()}, partial)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        save_file({name: value.to(dtype).contiguous() for name, value in tensors.items()}, partial)
 
 
 def read(path: Path) -> dict[str, Tensor]:

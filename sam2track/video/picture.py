@@ -6,7 +6,6 @@ eight EXIF orientations (PyAV only those that are not mirrored, and its JPEG col
 
 from __future__ import annotations
 
-import uuid
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from sam2track.data import Image, Mask
 from sam2track.errors import SinkError, SourceError
+from sam2track.files import written_whole
 from sam2track.video.container import UndecodableError
 from sam2track.video.protocol import MAX_PIXELS
 
@@ -94,12 +94,10 @@ def write_picture(path: str | Path, image: Image | Mask) -> None:
     grey_or_rgb = image.astype(np.uint8) * (255 if image.dtype == np.bool_ else 1)
     pixels = grey_or_rgb if image.ndim == 2 else cv2.cvtColor(grey_or_rgb, cv2.COLOR_RGB2BGR)
     _, content = cv2.imencode(path.suffix.lower(), pixels)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")  # of this run alone
     try:
-        partial.write_bytes(content.tobytes())
-        partial.replace(path)
+        with written_whole(path) as partial:
+            partial.write_bytes(content.tobytes())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise SinkError(f"{path} cannot be written ({error.strerror}); choose a folder you can write") from error
 
 

@@ -149,6 +149,12 @@ def test_a_graph_that_differs_from_torch_is_not_exported(exported_nano, tmp_path
     assert no_leftovers(tmp_path)
 
 
+def test_what_is_not_a_number_differs_without_bound():
+    one, none = torch.ones(4), torch.full((4,), torch.nan)
+    assert export.difference(one + 1e-3, one) == pytest.approx(1e-3, rel=1e-3)
+    assert export.difference(none, one) == export.difference(one, none) == float("inf")
+
+
 def test_room_follows_from_the_memory():
     assert Room.of(CONFIG.memory) == Room(slots=(1, 3, 7, 10), pointers=19, points=(1, 8))
     short = st.Config.load("nano", set={"memory.prompted": 1, "memory.recent": 2, "memory.pointers": 8}).memory

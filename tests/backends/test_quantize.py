@@ -4,9 +4,11 @@ import shutil
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 import sam2track as st
 from sam2track import backends, calibration, drift
@@ -172,6 +174,31 @@ def test_a_failure_leaves_the_folder_as_it_was(copy, monkeypatch):
     with pytest.raises(BackendError, match=r"memory_attention_2.onnx cannot be quantised to int8: no such thing"):
         quantize(copy, "int8")
     assert sorted(path.name for path in copy.folder.iterdir()) == before
+    assert Exported.read(copy.folder).manifest == copy.manifest
+
+
+def test_what_another_process_added_meanwhile_stays_listed(copy):
+    quantize(copy, "int8", components=["memory_encoder"])
+    quantize(copy, "int8", components=["mask_decoder"])  # ``copy`` has not seen the first one
+    listed = {graph.component for graph in Exported.read(copy.folder).manifest.graphs if graph.precision == "int8"}
+    assert listed == {"memory_encoder", "mask_decoder"}
+
+
+def test_graphs_that_give_no_numbers_are_not_added(copy, samples, monkeypatch):
+    linear_int8 = schemes.linear_int8
+
+    def spoilt(source, target):
+        linear_int8(source, target)
+        model = onnx.load(target)
+        scales = [tensor for tensor in model.graph.initializer if tensor.name.endswith("_scale")]
+        for tensor in scales:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32("nan"), tensor.name))
+        assert scales
+        onnx.save(model, target)
+
+    monkeypatch.setattr(schemes, "linear_int8", spoilt)
+    with pytest.raises(BackendError, match=r"memory_encoder.int8.onnx gives numbers that are not finite; leave"):
+        quantize(copy, "int8", samples, components=["memory_encoder"])
     assert Exported.read(copy.folder).manifest == copy.manifest
 
 
