@@ -8,6 +8,7 @@ one-line ``ConfigError`` that names the place, the key, the value and what was e
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -41,6 +42,7 @@ PERFORMANCE = (  # modes of the NPU runtime
     "high_power_saver", "power_saver", "low_power_saver", "extreme_power_saver",
 )  # fmt: skip
 MAX_BYTES = 1_000_000
+MAX_SHOWN = 100  # characters of a value in a message
 
 ComponentName = Literal["image_encoder", "prompt_encoder", "memory_attention", "mask_decoder", "memory_encoder"]
 
@@ -68,7 +70,7 @@ class Pin:
         if self.engine not in ENGINES:
             raise ConfigError(f"engine {self.engine!r} is unknown{nearest(self.engine, ENGINES)}")
         devices, precisions = DEVICES[self.engine], PRECISIONS[self.engine]
-        numbered = "cuda" in devices and re.fullmatch(r"cuda:\d{1,3}", self.device)
+        numbered = "cuda" in devices and re.fullmatch(r"cuda:(0|[1-9][0-9]?)", self.device)
         if self.device not in devices and not numbered:
             raise ConfigError(f"device {self.device!r} is unknown to {self.engine}{nearest(self.device, devices)}")
         if self.precision not in precisions:
@@ -108,6 +110,7 @@ def _known_model(name: str) -> str:
 
 
 _A_PIN = "a pin in quotes, such as 'torch:cuda:fp16'"
+PathText = Annotated[str, Field(pattern=r"^[^\x00]+$")]  # not empty: that is a variable nobody set
 PinText = Annotated[InstanceOf[Pin], BeforeValidator(_pin)]
 
 
@@ -212,11 +215,11 @@ class Config(_Table):
     model: Annotated[str, AfterValidator(_known_model)] = Field(
         default="nano", description="the name of a model, in quotes"
     )
-    weights: str | None = Field(default=None, description="the path of a checkpoint, in quotes")
+    weights: PathText | None = Field(default=None, description="the path of a checkpoint, in quotes")
     image_size: int | None = Field(
         default=None, ge=64, le=2048, multiple_of=32, description="a multiple of 32 from 64 to 2048"
     )
-    exported: str | None = Field(default=None, description="the path of an exported folder, in quotes")
+    exported: PathText | None = Field(default=None, description="the path of an exported folder, in quotes")
     components: ComponentsTable = ComponentsTable()
     memory: MemoryTable = MemoryTable()
     tracking: TrackingTable = TrackingTable()
@@ -289,10 +292,10 @@ def _read(source: str | Path | Config) -> tuple[dict[str, Any], str]:
     if source in MODELS:
         return {"model": source}, "config"
     known = presets()
-    path = Path(source).expanduser()
+    path = _home(Path(source))
     if path.suffix in {".pt", ".pth", ".safetensors"}:
         raise ConfigError(f"{path} is a checkpoint, not a config; give its model's name, and the file as weights")
-    if path.suffix != ".toml" and not path.is_file():
+    if path.suffix != ".toml" and not os.path.isfile(path):  # unlike Path's, false for any odd name
         if str(source) not in known:
             raise ConfigError(
                 f"{str(source)!r} is no model, preset or config file{nearest(str(source), (*MODELS, *known))}"
@@ -301,16 +304,24 @@ def _read(source: str | Path | Config) -> tuple[dict[str, Any], str]:
     values = _read_toml(path)
     for key in ("weights", "exported"):
         if isinstance(values.get(key), str):
-            values[key] = str(path.parent / Path(values[key]).expanduser())  # an absolute path stays as it is
+            values[key] = str(path.parent / _home(Path(values[key])))  # an absolute path stays as it is
     return values, str(path)
+
+
+def _home(path: Path) -> Path:
+    """``path`` with its ``~`` resolved."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path} is in the home of a user who is not here; give the whole path") from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"config {path} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        raise ConfigError(f"config {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(content) > MAX_BYTES:
         raise ConfigError(f"config {path} is larger than 1 MB; expected a short TOML file")
     try:
@@ -357,7 +368,16 @@ def _explain(error: ValidationError, place: str, overridden: frozenset[str]) -> 
     if isinstance(cause, ConfigError):
         return f"{where} {key}: {cause}"
     expected = siblings[path[-1]].description or "a table"
-    return f"{where} {key} = {problem['input']!r}; expected {expected}"
+    return f"{where} {key} = {_shown(problem['input'])}; expected {expected}"
+
+
+def _shown(value: object) -> str:
+    """``value`` for a message, cut where it is absurdly long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "an integer of thousands of digits"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _fields(path: list[str]) -> Mapping[str, FieldInfo]:

@@ -88,7 +88,7 @@ class Prompt:
 
     def __post_init__(self) -> None:
         points = tuple(_coordinates(point, 2, "point") for point in _rows(self.points))
-        labels = (1,) * len(points) if self.labels is None else tuple(self.labels)
+        labels = (1,) * len(points) if self.labels is None else _labels(self.labels)
         if len(labels) != len(points):
             raise PromptError(f"prompt has {len(points)} points but {len(labels)} labels; give one label a point")
         for label in labels:
@@ -211,11 +211,18 @@ def _rows(points: object) -> list[object]:
     return rows
 
 
+def _labels(labels: object) -> tuple[int, ...]:
+    try:
+        return tuple(labels)  # type: ignore[arg-type]
+    except TypeError:
+        raise PromptError(f"prompt labels {labels!r} are not a list; give one label a point, such as [1, 0]") from None
+
+
 def _coordinates(values: object, count: int, what: str) -> tuple[float, ...]:
     """``values`` as ``count`` finite floats."""
     try:
         numbers = tuple(float(value) for value in values)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise PromptError(f"prompt {what} {values!r} is not {count} numbers") from None
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
         raise PromptError(f"prompt {what} {numbers} is not {count} finite numbers")

@@ -136,6 +136,12 @@ def test_pins(text, expected):
         ({"set": {"memory.keep_corrections": 1}}, ["keep_corrections = 1", "true or false"]),
         ({"set": {"tracking.visible_above": float("nan")}}, ["visible_above = nan", "finite"]),
         ({"set": {"memory": 4}}, ["memory = 4", "a table"]),
+        ({"weights": ""}, ["weights = ''", "the path of a checkpoint"]),
+        ({"set": {"exported": "a\0b"}}, ["exported = 'a\\x00b'", "the path of an exported folder"]),
+        ({"image_size": 16**5000}, ["image_size = an integer of thousands of digits", "multiple of 32"]),
+        ({"set": {"memory.recent": "4" * 1000}}, ["memory.recent = '4444", "44..."]),
+        ({"device": "cuda:256"}, ["'cuda:256' is unknown"]),
+        ({"device": "cuda:01"}, ["'cuda:01' is unknown"]),
         ({"set": {"model.x": 4}}, ["model.x", "not a table"]),
         ({"set": {"model": "sam2.1-tny"}}, ["'sam2.1-tny'", "did you mean 'sam2.1-tiny'"]),
         ({"image_size": 100}, ["image_size = 100", "multiple of 32"]),
@@ -188,6 +194,9 @@ def test_sources_that_do_not_exist(tmp_path):
     assert "did you mean 'sam2.1-large'" in problem("sam2.1-lrge")
     assert "cannot be read" in problem(tmp_path / "missing.toml")
     assert "checkpoint" in problem("mine.pt")
+    assert "is no model, preset or config file" in problem("x" * 5000)
+    assert "cannot be read: embedded null byte" in problem("a\0b.toml")
+    assert "in the home of a user who is not here" in problem("~nobody-by-this-name/x.toml")
 
 
 def test_the_constructor_says_it_the_same_way():

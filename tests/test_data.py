@@ -30,6 +30,8 @@ def test_prompt_normalises_points_and_labels():
         ({}, "prompt is empty"),
         ({"points": [(1, 2)], "labels": [1, 0]}, "1 points but 2 labels"),
         ({"points": [(1, 2)], "labels": [3]}, "label 3 is neither 1"),
+        ({"points": [(1, 2)], "labels": 1}, "labels 1 are not a list"),
+        ({"points": [(10**400, 2)]}, "not 2 numbers"),
         ({"points": (1, 2)}, "wrap a single point"),
         ({"points": 7}, "not a list of"),
         ({"points": [(1, float("nan"))]}, "not 2 finite numbers"),

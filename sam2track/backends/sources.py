@@ -37,7 +37,9 @@ class Sources:
     @cached_property
     def checkpoint(self) -> Path:
         """The file of the weights; downloaded if it has to be. Raises ``WeightsError``."""
-        return Path(self.config.weights) if self.config.weights else hub.find(self.config.model)
+        if self.config.weights is None:
+            return hub.find(self.config.model)
+        return weights.existing(Path(self.config.weights))
 
     @cached_property
     def network(self) -> Network:

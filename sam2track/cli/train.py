@@ -118,7 +118,8 @@ def train(  # noqa: PLR0913, a command's flags are its arguments
 
     sam2track train --clips DATASET --model sam2.1-tiny --freeze image_encoder fine-tunes on annotated ones.
 
-    Ctrl-C ends a run after the step at work, with a checkpoint, and exits with 130; a second one ends it at once.
+    Ctrl-C ends a run after the step at work (of several processes: after the next report), with a checkpoint, and
+    exits with 130; a second one ends it at once.
     The same command goes on from the last checkpoint.
     """
     try:

@@ -119,11 +119,16 @@ def save(network: Network, path: Path, dtype: torch.dtype = torch.float32) -> No
         save_file({name: value.to(dtype).contiguous() for name, value in tensors.items()}, partial)
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint without running any code in it."""
+def existing(path: Path) -> Path:
+    """``path``, if it is a file. Raises ``WeightsError``."""
     if not path.is_file():
         raise WeightsError(f"weights {path} do not exist; give a .pt or .safetensors file")
-    if path.stat().st_size == 0:
+    return path
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint without running any code in it."""
+    if existing(path).stat().st_size == 0:
         raise WeightsError(f"weights {path} are an empty file; download them again")
     if path.suffix == ".safetensors":
         try:
@@ -134,6 +139,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    _check_archive(path)
     try:
         with warnings.catch_warnings():  # torch warns of odd pickles before it refuses them
             warnings.simplefilter("ignore", UserWarning)
@@ -142,12 +148,25 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         if zipfile.is_zipfile(path):
             raise WeightsError(f"weights {path} hold more than tensors, which is refused as unsafe") from error
         raise WeightsError(f"weights {path} are not a PyTorch checkpoint; expected a .pt file of SAM 2") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a forged file makes torch raise whatever it likes
         raise WeightsError(f"weights {path} are damaged or truncated; get them again") from error
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f'weights {path} hold no state dict; expected {{"model": {{name: tensor}}}}')
     return state
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ``WeightsError`` for a zip that would be larger in memory than on disk: torch writes none."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            inflated = sum(entry.file_size for entry in archive.infolist())
+    except Exception as error:  # a forged directory makes zipfile raise whatever it likes
+        raise WeightsError(f"weights {path} are damaged or truncated; get them again") from error
+    if inflated > path.stat().st_size:
+        raise WeightsError(f"weights {path} are compressed, which is refused as unsafe; save them again with torch")
 
 
 def official_shapes(network: Network) -> dict[str, torch.Size]:
@@ -199,8 +218,12 @@ def _rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
 
 def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], source: str) -> None:
     """Raise a ``WeightsError`` that names what is missing, unexpected or misshapen, and whose weights these are."""
+    odd = [name for name, value in tensors.items() if not _is_plain(value)]
+    if odd:
+        raise WeightsError(f"weights {source} hold {odd[0]} as {_kind(tensors[odd[0]])}; expected a plain float tensor")
     found = {name: value.shape for name, value in tensors.items()}
     if found == expected:
+        _check_finite(tensors, source)
         return
     owner = _owner(found)
     if owner is not None:
@@ -218,6 +241,23 @@ def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], so
         shapes = f"{list(found[name])}, expected {list(expected[name])}"
         faults.append(f"{len(misshapen)} misshapen (first: {name} is {shapes})")
     raise WeightsError(f"weights {source} do not fit the model: {'; '.join(faults)}; check the model's name")
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether ``value`` is numbers in memory: not complex, quantised, sparse, nested or without storage."""
+    strided = value.layout == torch.strided and not (value.is_nested or value.is_quantized)
+    return strided and value.device.type != "meta" and value.is_floating_point()
+
+
+def _kind(value: Tensor) -> str:
+    layout = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+    return f"{str(value.dtype).removeprefix('torch.')}, {layout}, {value.device.type}"
+
+
+def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise WeightsError(f"weights {source} hold numbers that are not finite (first: {name}); get them again")
 
 
 def _owner(shapes: Mapping[str, torch.Size]) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import re
 import zipfile
 from collections.abc import Callable, Iterable
@@ -19,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sam2track.errors import SinkError, SourceError
+from sam2track.files import written_whole
 
 CELL = 128  # side of a cut-out as kept, a margin included
 MARGIN = 6
@@ -33,6 +36,7 @@ UNUSED = ("kodak_", "skimage_")  # photos whose licence is hearsay; photos that 
 PARTS = ("cutouts", "photos", "turns", "textures")
 SUFFIXES = {".webp", ".png", ".jpg", ".jpeg"}
 LARGEST = 64 << 20  # bytes of one picture's file
+MOST_CELLS = 120  # of a turning object: as many as fit into the width of a packed picture
 QUALITY = 75  # of packed pictures, WebP
 VERSION = 2
 
@@ -79,8 +83,10 @@ def load_assets(source: Path, cache: Path, held_out: bool = False) -> Assets:
     """
     files = _files(source)
     key = _fingerprint(source, files)
-    if not _is_cached(cache, key):
-        _fill(files, key, cache)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache.with_name(f"{cache.name}.lock")):  # of two runs one fills it, and the other waits
+        if not _is_cached(cache, key):
+            _fill(files, key, cache)
     stored = torch.load(cache, weights_only=True, mmap=True)
     side = {
         part: torch.tensor([_is_held_out(file) == held_out for file in files[part]], dtype=torch.bool) for part in PARTS
@@ -104,20 +110,20 @@ def pack_assets(source: Path, packed: Path) -> None:
         SourceError: as ``load_assets``.
         SinkError: the zip cannot be written.
     """
-    partial = packed.with_name(f".{packed.name}.partial")
     found = _files(source)
+    for files in found.values():
+        for one, other in itertools.pairwise(sorted(files, key=_stem)):
+            if _stem(one) == _stem(other):
+                raise SourceError(f"{one} and {other} would be packed under one name; rename or remove one")
     try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        with written_whole(packed) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
             for part, files in found.items():
                 for file in files:
                     content = io.BytesIO()
-                    _REDUCE[part](_open(file)).save(content, "WEBP", quality=QUALITY, method=4)
+                    _REDUCE[part](file).save(content, "WEBP", quality=QUALITY, method=4)
                     archive.writestr(f"{part}/{_stem(file)}.webp", content.getvalue())
-        partial.replace(packed)
     except OSError as error:
         raise SinkError(f"{packed} cannot be written ({error.strerror}); choose a folder you can write") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def fit_sprite(picture: Image.Image, cell: int = CELL, margin: int = MARGIN) -> Pixels:
@@ -138,29 +144,34 @@ def _shrink(picture: Image.Image, side: int) -> Image.Image:
     return whole.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
 
 
-def _cells(picture: Image.Image) -> list[Image.Image]:
+def _cells(file: File) -> list[Image.Image]:
     """The cells of a strip, each of side CELL, premultiplied."""
+    picture = _open(file)
     side = picture.height
+    if not side <= picture.width <= MOST_CELLS * side:
+        raise SourceError(
+            f"{file} is {picture.width}x{side} pixels; expected a row of 1 to {MOST_CELLS} square cells, side by side"
+        )
     boxes = [(i * side, 0, (i + 1) * side, side) for i in range(picture.width // side)]
     return [_shrink(picture.crop(box), CELL) for box in boxes]
 
 
-def _strip(picture: Image.Image) -> Image.Image:
-    cells = _cells(picture)
+def _strip(file: File) -> Image.Image:
+    cells = _cells(file)
     strip = Image.new("RGBa", (CELL * len(cells), CELL))
     for i, cell in enumerate(cells):
         strip.paste(cell, (i * CELL, 0))
     return strip.convert("RGBA")
 
 
-def _photo(picture: Image.Image) -> Image.Image:
+def _photo(file: File) -> Image.Image:
     height, width = PHOTO
-    return picture.convert("RGB").resize((width, height), Image.Resampling.BOX)
+    return _open(file).convert("RGB").resize((width, height), Image.Resampling.BOX)
 
 
 # What is packed of a picture of each part.
-_REDUCE: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "cutouts": lambda picture: _shrink(picture, CELL - 2 * MARGIN).convert("RGBA"),
+_REDUCE: dict[str, Callable[[File], Image.Image]] = {
+    "cutouts": lambda file: _shrink(_open(file), CELL - 2 * MARGIN).convert("RGBA"),
     "photos": _photo,
     "turns": _strip,
     "textures": _photo,
@@ -168,21 +179,19 @@ _REDUCE: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def _fill(files: dict[str, list[File]], key: str, cache: Path) -> None:
-    strips = [np.stack([fit_sprite(cell, margin=0) for cell in _cells(_open(file))]) for file in files["turns"]]
+    strips = [np.stack([fit_sprite(cell, margin=0) for cell in _cells(file)]) for file in files["turns"]]
     cells = min((len(strip) for strip in strips), default=1)
     stored = {
         "key": key,
         "cutouts": _stack((fit_sprite(_open(file)) for file in files["cutouts"]), (4, CELL, CELL)),
         "turns": _stack((strip[:cells] for strip in strips), (cells, 4, CELL, CELL)),
         **{
-            part: _stack((np.asarray(_photo(_open(file))).transpose(2, 0, 1) for file in files[part]), (3, *PHOTO))
+            part: _stack((np.asarray(_photo(file)).transpose(2, 0, 1) for file in files[part]), (3, *PHOTO))
             for part in ("photos", "textures")
         },
     }
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache.with_name(f".{cache.name}.partial")
-    torch.save(stored, partial)
-    partial.replace(cache)
+    with written_whole(cache) as partial:
+        torch.save(stored, partial)
 
 
 def _stack(pictures: Iterable[Pixels], shape: tuple[int, ...]) -> Tensor:
@@ -194,7 +203,7 @@ def _is_cached(cache: Path, key: str) -> bool:
     """Whether ``cache`` holds the pictures of ``key``; a cache of anything else, or a damaged one, is filled again."""
     try:
         return cache.is_file() and torch.load(cache, weights_only=True, mmap=True)["key"] == key
-    except (RuntimeError, KeyError, TypeError, EOFError, OSError, ValueError, zipfile.BadZipFile):
+    except Exception:  # noqa: BLE001, torch raises whatever it likes of a damaged file
         return False
 
 
@@ -205,7 +214,7 @@ def _open(file: File) -> Image.Image:
         picture.load()
     except UnidentifiedImageError as error:
         raise SourceError(f"picture {file} cannot be read (no picture, or damaged); replace or remove it") from error
-    except (OSError, Image.DecompressionBombError, zipfile.BadZipFile) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, zipfile.BadZipFile) as error:
         raise SourceError(f"picture {file} cannot be read ({error}); replace or remove it") from error
     return picture
 

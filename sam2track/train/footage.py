@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from sam2track.datasets import AnnotatedClip
 from sam2track.errors import SourceError
@@ -21,6 +21,7 @@ from sam2track.train.degrade import degrade
 from sam2track.train.dice import Dice
 from sam2track.train.style import Style
 from sam2track.video.images import numbered_images
+from sam2track.video.picture import read_picture
 
 STRIDES = (1, 1, 2, 3)  # annotated frames from one to the next; fast motion is rarer than slow
 SMALLEST = 0.6  # side of a cut, of the picture's
@@ -96,11 +97,7 @@ def _cut(host: random.Random, clips: Sequence[AnnotatedClip], style: Style) -> _
 def _read(cut: _Cut, index: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A frame of a cut as RGB ``[size, size, 3]`` and labels ``[size, size]``."""
     path = cut.pictures[index]
-    try:
-        with Image.open(path) as file:
-            picture = file.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise SourceError(f"picture {path} cannot be read ({error}); replace or remove it") from error
+    picture = Image.fromarray(read_picture(path))  # as the tracker reads it: upright, 16 bits by their full range
     labels = np.zeros((picture.height, picture.width), np.uint8)
     masks = cut.clip.masks(index)
     for label, number in enumerate(cut.objects, start=1):

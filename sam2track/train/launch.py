@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from sam2track.config import nearest
 from sam2track.contracts import CONTRACTS
@@ -26,6 +27,7 @@ from sam2track.train.loop import WEIGHTS, Judge, Run, Trainer
 from sam2track.train.supply import Supply, mixed
 
 LOCK = ".lock"  # in a run's folder
+CACHE = ".assets.pt"  # beside it, for all runs there
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -96,7 +98,7 @@ def launch(
 
 def processors(device: str, devices: int, precision: str) -> Fabric:
     """The processors of a run, launched: with several of them, every process returns from here."""
-    match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d{1,3}))?", device)
+    match = re.fullmatch(r"(auto|cpu|cuda)(?::(0|[1-9][0-9]?))?", device)
     if match is None or (match[2] is not None and (match[1] != "cuda" or devices > 1)):
         raise ConfigError(f"device {device!r} cannot train; use auto, cpu, cuda, or cuda:N with --devices 1")
     if precision not in PRECISIONS:
@@ -106,8 +108,8 @@ def processors(device: str, devices: int, precision: str) -> Fabric:
     chosen = devices if match[2] is None else [int(match[2])]
     try:
         fabric = Fabric(accelerator=match[1], devices=chosen, strategy=strategy, precision=PRECISIONS[precision])  # type: ignore[arg-type]
-    except (RuntimeError, ValueError) as error:
-        raise BackendError(f"device {device!r} x {devices} is not here; use --device cpu") from error
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        raise BackendError(f"device {device!r} x {devices} is not here; use fewer, or --device cpu") from error
     fabric.launch()
     return fabric
 
@@ -148,7 +150,7 @@ def _data(run: Run, material: Material, fabric: Fabric) -> tuple[Supply, Judge]:
     judges: list[Judge] = []
     if material.assets is not None:
         with fabric.rank_zero_first():  # the first process fills the cache
-            cache = run.out.parent / "assets.pt"
+            cache = run.out.parent / CACHE
             seen, held_out = (load_assets(material.assets, cache, held) for held in (False, True))
         supplies.append(partial(make_clips, seen.to(fabric.device)))
         judges.append(partial(held_out_scores, assets=held_out.to(fabric.device)))

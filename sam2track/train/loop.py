@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sam2track.errors import ConfigError, Sam2TrackError
+from sam2track.errors import ConfigError, Sam2TrackError, WeightsError
 from sam2track.network import weights as checkpoints
 from sam2track.network.layers import fourier_table
 from sam2track.network.variants import VARIANTS, Network
@@ -38,6 +38,7 @@ from sam2track.train.teacher import load_teacher
 
 WEIGHTS = "weights.safetensors"
 AVERAGE_EVERY = 4  # steps: often enough, and nearly free
+KEPT = {"model", "step", "seconds", "network", "heads", "average", "optimiser"}  # in every checkpoint
 REPORT = ("step", "stage", "loss", "rate", "frames_per_s", "minutes")
 SCORED = ("click", "box", "mask_jf", "click_jf", "presence", "footage_jf")
 
@@ -143,11 +144,14 @@ class Trainer:
         saved = checkpoint.read(self.run.out, self.fabric.device)
         if saved is None:
             return False
-        if saved["model"] != self.run.model:
+        if saved.get("model", self.run.model) != self.run.model:
             raise ConfigError(
                 f"the checkpoint in {self.run.out} is of {saved['model']}, not of {self.run.model}; give another --out"
             )
         self._check_recipe(saved.get("recipe", {}))  # older checkpoints have none
+        lacking = KEPT - saved.keys()
+        if lacking:
+            raise WeightsError(f"checkpoint in {self.run.out} lacks {min(lacking)}; remove it, or give another --out")
         self._restore(saved)
         return True
 

@@ -1,4 +1,7 @@
+import contextlib
 import pickle
+import random
+import zipfile
 
 import pytest
 import torch
@@ -100,6 +103,44 @@ def test_files_that_are_no_checkpoints(tmp_path, official):
     ):
         with pytest.raises(WeightsError, match=message):
             weights.read(tmp_path / name)
+
+
+def test_numbers_of_another_kind_are_named(tmp_path, official):
+    pointer = official["no_obj_ptr"]
+    for odd, message in (
+        (pointer.to_sparse(), "hold no_obj_ptr as float32, sparse_coo, cpu; expected a plain float tensor"),
+        (pointer.to("meta"), "float32, strided, meta"),
+        (pointer.to(torch.complex64), "complex64, strided, cpu"),
+        (pointer * torch.nan, r"numbers that are not finite \(first: no_obj_ptr\)"),
+    ):
+        torch.save({"model": {**official, "no_obj_ptr": odd}}, tmp_path / "model.pt")
+        with pytest.raises(WeightsError, match=message):
+            weights.load(Network(VARIANTS["nano"], 64), tmp_path / "model.pt")
+
+
+def test_a_checkpoint_that_grows_in_memory_is_refused(tmp_path):
+    torch.save({"model": {"zeros": torch.zeros(10**6)}}, tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "small.pt", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for entry in plain.namelist():
+            small.writestr(entry, plain.read(entry))
+    assert weights.read(tmp_path / "plain.pt")["zeros"].shape == (10**6,)
+    with pytest.raises(WeightsError, match="are compressed, which is refused as unsafe"):
+        weights.read(tmp_path / "small.pt")
+
+
+def test_a_forged_checkpoint_raises_nothing_else(tmp_path):
+    torch.save({"model": {"a": torch.zeros(3), "b": torch.ones(2, 2)}}, tmp_path / "whole.pt")
+    whole, dice = (tmp_path / "whole.pt").read_bytes(), random.Random(0)
+    for _ in range(300):
+        forged = bytearray(whole)
+        for _ in range(dice.randint(1, 8)):
+            forged[dice.randrange(len(forged))] = dice.randrange(256)
+        (tmp_path / "forged.pt").write_bytes(forged)
+        with contextlib.suppress(WeightsError):
+            weights.read(tmp_path / "forged.pt")
 
 
 class Bomb:

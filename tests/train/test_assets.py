@@ -1,6 +1,7 @@
 """Assets: read once, split by object, packed to travel."""
 
 import os
+import shutil
 import zipfile
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_a_packed_file_holds_the_same_pictures(folder, tmp_path):
     assert (packed.stills, packed.turns, packed.scenes, packed.cells) == (direct.stills, direct.turns, direct.scenes, 3)
     assert torch.equal(packed.sprites[:, 3], direct.sprites[:, 3])  # outlines are kept exactly
     assert (packed.photos.float() - direct.photos.float()).abs().mean() < 3
-    assert sorted(os.listdir(tmp_path)) == ["a.pt", "assets.zip", "b.pt"]
+    assert sorted(os.listdir(tmp_path)) == ["a.pt", "a.pt.lock", "assets.zip", "b.pt", "b.pt.lock"]
 
 
 def test_a_cache_that_is_damaged_is_made_again(folder, tmp_path):
@@ -81,6 +82,28 @@ def test_a_damaged_picture_is_named(folder, tmp_path):
         (tmp_path / part / "bad.png").write_bytes(b"not a picture")
     with pytest.raises(SourceError, match=r"bad\.png cannot be read"):
         load_assets(tmp_path, tmp_path / "cache.pt")
+
+
+def test_pictures_that_cannot_be_used_are_named(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "assets")
+    turns, photos = tmp_path / "assets" / "turns", tmp_path / "assets" / "photos"
+    for size in ((20, 40), (130 * 8, 8)):
+        Image.new("RGBA", size).save(turns / "strip.png")
+        with pytest.raises(SourceError, match=rf"strip\.png is {size[0]}x{size[1]} pixels; expected a row of 1 to 120"):
+            load_assets(tmp_path / "assets", tmp_path / "cache.pt")
+        with pytest.raises(SourceError, match=r"strip\.png is"):
+            pack_assets(tmp_path / "assets", tmp_path / "packed.zip")
+    (turns / "strip.png").unlink()
+    Image.new("RGB", (8, 8)).save(photos / "twice.jpg")
+    Image.new("RGB", (8, 8)).save(photos / "twice.png")
+    with pytest.raises(SourceError, match=r"twice\.jpg and .*twice\.png would be packed under one name"):
+        pack_assets(tmp_path / "assets", tmp_path / "packed.zip")
+    broken = bytearray((photos / "twice.png").read_bytes())
+    broken[37:41] = b"\xff\xff\xff\xff"
+    (photos / "twice.png").write_bytes(broken)
+    with pytest.raises(SourceError, match=r"twice\.png cannot be read"):
+        load_assets(tmp_path / "assets", tmp_path / "cache.pt")
+    assert {path.name for path in tmp_path.iterdir()} == {"assets", "cache.pt.lock"}
 
 
 def test_a_damaged_packed_file_is_named(folder, tmp_path):

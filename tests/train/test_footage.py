@@ -1,5 +1,7 @@
 """Annotated clips as training material."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,19 @@ def test_a_mixture_has_its_share_of_each(davis, assets):
     assert sorted(blue.tolist()) == [False, False, True, True]
 
 
+def test_a_picture_is_read_as_the_tracker_reads_it(tmp_path):
+    davis_folder(tmp_path, clips=1, frames=2)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # lies upside down
+    for name in ("00000.jpg", "00001.jpg"):
+        picture = tmp_path / "JPEGImages" / "480p" / "clip0" / name
+        with Image.open(picture) as upright:
+            upright.transpose(Image.Transpose.ROTATE_180).save(picture, exif=exif, quality=95)
+    clips = Footage(open_dataset(tmp_path), torch.device("cpu"))(replace(STYLE, frames=2), 2, 0)
+    red, green, blue = clips.frames.movedim(2, 0)[:, clips.labels > 0].sum(dim=1)
+    assert max(red, green) > 2 * blue  # as the objects are; what is around them is grey
+
+
 def test_pictures_and_masks_of_other_sizes_are_refused(tmp_path):
     davis_folder(tmp_path, clips=1, frames=2)
     picture = tmp_path / "JPEGImages" / "480p" / "clip0" / "00001.jpg"
@@ -51,5 +66,5 @@ def test_pictures_and_masks_of_other_sizes_are_refused(tmp_path):
     with pytest.raises(SourceError, match=r"00001\.jpg is \(12, 10\) pixels and its mask \(96, 64\)"):
         footage(Style(size=64, frames=2, layers=2), 4, 0)
     picture.write_bytes(b"no picture")
-    with pytest.raises(SourceError, match=r"00001\.jpg cannot be read"):
+    with pytest.raises(SourceError, match=r"00001\.jpg is no picture"):
         footage(Style(size=64, frames=2, layers=2), 4, 0)

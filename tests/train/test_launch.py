@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sam2track.errors import ConfigError
+from sam2track.errors import BackendError, ConfigError
 from sam2track.network import weights
 from sam2track.network.variants import VARIANTS, Network
 from sam2track.train.initialise import initialise
-from sam2track.train.launch import Material, launch
+from sam2track.train.launch import Material, launch, processors
 from sam2track.train.loop import WEIGHTS, Run
 from sam2track.train.recipe import RECIPES, adapted
 
@@ -53,6 +53,16 @@ def test_annotated_clips_score_a_run(checkpoint, davis, tmp_path):
     run = Run("sam2.1-tiny", recipe, tmp_path / "out", weights=checkpoint)
     launch(run, Material(clips=davis, validate=davis), device="cpu", say=lines.append)
     assert 0 <= float(lines[-1].split("footage_jf ")[1].split()[0]) <= 1
+
+
+def test_more_gpus_than_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("lightning_fabric.accelerators.cuda.num_cuda_devices", lambda: 1)
+    monkeypatch.setattr("lightning_fabric.accelerators.cuda._get_all_visible_cuda_devices", lambda: [0])
+    for device, count in (("cuda:5", 1), ("cuda", 2)):
+        with pytest.raises(BackendError, match=f"device '{device}' x {count} is not here"):
+            processors(device, count, "fp32")
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,9 @@ def test_a_checkpoint_of_another_model_is_refused(assets, tmp_path):
     checkpoint.write({"step": 1, "model": "sam2.1-tiny"}, tmp_path, compact=False)
     with pytest.raises(ConfigError, match=r"is of sam2\.1-tiny, not of nano"):
         trainer(assets, tmp_path).resume()
+    checkpoint.write({"step": 1}, tmp_path, compact=False)
+    with pytest.raises(WeightsError, match="lacks average; remove it"):
+        trainer(assets, tmp_path).resume()
     (tmp_path / checkpoint.WHOLE).write_bytes(b"half")
     with pytest.raises(WeightsError, match="is damaged"):
         trainer(assets, tmp_path).resume()
