@@ -108,6 +108,8 @@ def load_official(network: Network, tensors: Mapping[str, Tensor], source: str =
     """Load an official-layout state dict into ``network``; see ``load``."""
     expected = official_shapes(network)
     _check(tensors, expected, source)
+    if not any(value.is_meta for value in network.parameters()):  # a model of shapes alone takes shapes alone
+        _check_numbers(tensors, source)
     network.load_state_dict(to_ours({name: tensors[name].float() for name in expected}), strict=True)
     network.eval()
 
@@ -218,12 +220,11 @@ def _rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
 
 def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], source: str) -> None:
     """Raise a ``WeightsError`` that names what is missing, unexpected or misshapen, and whose weights these are."""
-    odd = [name for name, value in tensors.items() if not _is_plain(value)]
-    if odd:
-        raise WeightsError(f"weights {source} hold {odd[0]} as {_kind(tensors[odd[0]])}; expected a plain float tensor")
+    for name, value in tensors.items():
+        if value.layout != torch.strided or value.is_nested or value.is_quantized or not value.is_floating_point():
+            raise _odd(name, value, source)
     found = {name: value.shape for name, value in tensors.items()}
     if found == expected:
-        _check_finite(tensors, source)
         return
     owner = _owner(found)
     if owner is not None:
@@ -243,21 +244,18 @@ def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], so
     raise WeightsError(f"weights {source} do not fit the model: {'; '.join(faults)}; check the model's name")
 
 
-def _is_plain(value: Tensor) -> bool:
-    """Whether ``value`` is numbers in memory: not complex, quantised, sparse, nested or without storage."""
-    strided = value.layout == torch.strided and not (value.is_nested or value.is_quantized)
-    return strided and value.device.type != "meta" and value.is_floating_point()
-
-
-def _kind(value: Tensor) -> str:
-    layout = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
-    return f"{str(value.dtype).removeprefix('torch.')}, {layout}, {value.device.type}"
-
-
-def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+def _check_numbers(tensors: Mapping[str, Tensor], source: str) -> None:
     for name, value in tensors.items():
+        if value.is_meta:
+            raise _odd(name, value, source)
         if not value.isfinite().all():
             raise WeightsError(f"weights {source} hold numbers that are not finite (first: {name}); get them again")
+
+
+def _odd(name: str, value: Tensor, source: str) -> WeightsError:
+    layout = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+    kind = f"{str(value.dtype).removeprefix('torch.')}, {layout}, {value.device.type}"
+    return WeightsError(f"weights {source} hold {name} as {kind}; expected a plain float tensor")
 
 
 def _owner(shapes: Mapping[str, torch.Size]) -> str | None:
