@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -56,7 +58,7 @@ class Traces:
     What is always true: a trace that a prompt made stays; so do those of the block of frames kept to last and of the
     two beside it. Of the others, whole blocks stay, every one of them while they fit ``budget`` bytes; when they do
     not, every second one goes, then every second of the rest, and so on. Any frame is thus a bounded way from one
-    where tracking can be taken up.
+    where tracking can be taken up. Within ``held`` nothing goes.
 
     Args:
         budget: bytes.
@@ -72,6 +74,8 @@ class Traces:
         self._blocks: dict[int, dict[tuple[int, int], Trace]] = {}
         self._spacing = 1  # every so manieth block stays
         self._front = 0
+        self._held = False
+        self._due = False  # something may have to go
         self.used = 0  # bytes, without what is pinned
 
     def get(self, object_id: int, frame: int) -> Trace | None:
@@ -93,8 +97,20 @@ class Traces:
         self._blocks.setdefault(block, {})[object_id, frame] = trace
         self.used += trace.nbytes
         moved, self._front = block != self._front, block
-        if moved or self.used > self._budget:
+        self._due |= moved or self.used > self._budget
+        if self._due and not self._held:
             self._thin()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let none go for the budget's sake meanwhile, so that what is recalled one by one can be read together."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            if self._due:
+                self._thin()
 
     def drop(self, object_id: int, frame: int) -> None:
         """Forget a trace, if there is one."""
@@ -114,6 +130,7 @@ class Traces:
                 self.drop(*key)
 
     def _thin(self) -> None:
+        self._due = False
         while True:
             for block in [b for b in self._blocks if b % self._spacing and abs(b - self._front) > 1]:
                 for key in list(self._blocks[block]):

@@ -73,10 +73,11 @@ class ClipTracker:
         priors: dict[int, Tensor] = {}
         if prompt.mask is None and direction is not None:
             reads = history.reads(index, direction)
-            self._recall(object_id, reads.frames)
-            readable = self._readable(object_id, reads)
-            if readable.slots:
-                _, bases = self._segmenter.follow(encoded, [object_id], self._gathered([readable]))
+            with self._traces.held():
+                self._recall(object_id, reads.frames)
+                readable = self._readable(object_id, reads)
+                if readable.slots:
+                    _, bases = self._segmenter.follow(encoded, [object_id], self._gathered([readable]))
         if prompt.mask is None and history.at(index) is not None:
             priors[object_id] = self.known_logits(index, object_id, history)
         mask = self._segmenter.segment(encoded, {object_id: prompt}, bases, priors)[object_id]
@@ -104,9 +105,10 @@ class ClipTracker:
                 changed = [i for i, history in followed.items() if _outdated(history, index, reverse)]
                 if changed and self._encoded(index) is None:
                     continue
-                for object_id in changed:
-                    self._recall(object_id, followed[object_id].reads(index, reverse).frames)
-                predictions = self._follow(index, changed, reverse) if changed else {}
+                with self._traces.held():
+                    for object_id in changed:
+                        self._recall(object_id, followed[object_id].reads(index, reverse).frames)
+                    predictions = self._follow(index, changed, reverse) if changed else {}
             for history in followed.values():
                 history.passed[index] = reverse
             yield index, predictions
@@ -151,6 +153,7 @@ class ClipTracker:
             for frame in range(first, wanted[-1] + step, step):
                 if dropped(frame, reverse):
                     self._follow(frame, [object_id], reverse)
+        assert not any(dropped(frame, reverse) for frame in frames for reverse in (False, True)), "held by the caller"
 
     def _readable(self, object_id: int, reads: Reads) -> Readable:
         def fetched(frames: list[tuple[int, int]], name: str) -> list[tuple[int, Tensor]]:

@@ -14,8 +14,9 @@ import sam2track as st
 from sam2track.backends import fake
 from sam2track.config import Config
 from sam2track.errors import ConfigError, PromptError, SinkError, SourceError
+from sam2track.memory import gather
 from sam2track.segmenter import Segmenter
-from sam2track.sessions import Budget, Session
+from sam2track.sessions import Budget, Session, tracking
 from tests.clips import damage_packets, moving_square, write_clip, write_images
 
 CLICK = st.Prompt(points=[(20, 20)])
@@ -259,6 +260,8 @@ def test_sources(tmp_path: Path, clip: Path) -> None:
         Session("0", model())
     with pytest.raises(ConfigError, match="'nono' is no model"):
         Session(clip, "nono")
+    with pytest.raises(ConfigError, match="image_size= has no effect on a loaded model"):
+        Session(clip, model(), image_size=512)
     with pytest.raises(ConfigError, match="most_prompted is 0; give 1 or more"):
         Session(clip, model(), most_prompted=0)
     session = Session(clip, model())
@@ -296,6 +299,28 @@ def test_only_masks_grow_with_the_clip(tmp_path: Path) -> None:
         history = tracker.histories[1]
         assert len(history.tracked) == 599
         assert sum(len(entry.counts) for entry in history.tracked.values()) < 100 * 599
+
+
+def test_what_several_objects_need_again_is_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both objects' memories of the frames before 120 were dropped; recalling one must not drop the other's again."""
+    path = write_clip(tmp_path / "long.mp4", moving_square(201))
+    read = []
+
+    def gathered(objects: Any, *sizes: Any) -> Any:
+        read.append([(len(one.slots), len(one.pointers)) for one in objects])
+        return gather(objects, *sizes)
+
+    monkeypatch.setattr(tracking, "gather", gathered)
+    with Session(path, model(), budget=Budget(memory=2**17), most_prompted=1) as session:
+        for object_id in (1, 2, 3):
+            session.prompt(0, object_id, CLICK)
+        list(session.propagate())
+        assert session._tracker._traces._spacing >= 4
+        for object_id in (1, 2, 3):
+            session.prompt(120, object_id, CLICK)
+        read.clear()
+        list(session.propagate(start=120, end=122))
+    assert [sizes for sizes in read if len(sizes) == 3] == [[(6, 15)] * 3] * 2
 
 
 def test_nano_from_a_name(tmp_path: Path) -> None:

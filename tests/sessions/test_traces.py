@@ -65,3 +65,15 @@ def test_objects_are_dropped_on_their_own() -> None:
     traces.drop(1, 4)
     traces.drop(1, 4)
     assert traces.used == 9 * BYTES
+
+
+def test_what_is_held_stays_and_goes_afterwards() -> None:
+    traces = Traces(8 * BYTES, BLOCK)
+    fill(traces, range(40))
+    with traces.held():
+        fill(traces, range(8, 20))
+        fill(traces, range(28, 36), object_id=2)
+        assert kept(traces, 20)[-12:] == list(range(8, 20))
+    assert kept(traces, 40, 2) == list(range(28, 36))
+    assert 8 not in kept(traces, 40)
+    assert traces.used == (2 * BLOCK + 12) * BYTES, "those of object 2 and what lies beside them"
