@@ -292,7 +292,8 @@ class Run:
             result = self._refined(result, corrections)
         if prompter is not None:
             with self.timings.measure("discover"):
-                found = prompter.find(cast("Encoded", frame), result, self._tracker.room)
+                room = max(self._tracker.room - self._schedule.awaited(), 0)
+                found = prompter.find(cast("Encoded", frame), result, room)
             result = self._refined(result, self._schedule.start(found))
         return item._replace(payload=result)
 

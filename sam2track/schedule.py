@@ -2,7 +2,8 @@
 
 Prompts known beforehand wait for their frame; those sent live wait for the next one. What is always
 true: a prompt is given exactly once, on its frame or, if that was skipped, on the next tracked one;
-prompts that meet on one frame keep their order. Any thread may call any method.
+prompts that meet on one frame keep their order, and of those that a removal would have ended none is
+given. Any thread may call any method.
 
 A *round* is object id -> prompt. Rounds exist because several prompts for one object may meet on
 one frame: the first goes to ``Tracker.step``, each further one corrects it with ``Tracker.refine``.
@@ -80,23 +81,36 @@ class Schedule:
         with self._lock:
             return bool(self._object_ids or self._sent) or any(frame <= index for frame in self._scheduled)
 
+    def awaited(self) -> int:
+        """How many objects the prompts that still wait will start."""
+        with self._lock:
+            waiting = (*self._scheduled.values(), *self._sent)
+            return len(set().union(*waiting) - self._object_ids)
+
     def take(self, index: int) -> tuple[list[int], list[Round]]:
         """The objects to remove before frame ``index`` is tracked, then the rounds of prompts to give on it."""
         with self._lock:
             removed, self._removed = self._removed, []
-            for frame in [frame for frame in self._removals if frame <= index]:
-                for object_id in self._removals.pop(frame):
+            tracked = set(self._object_ids)
+            rounds: list[Round] = []
+            for frame in sorted(frame for frame in self._removals.keys() | self._scheduled.keys() if frame <= index):
+                for object_id in self._removals.pop(frame, ()):
                     if object_id not in self._object_ids:
                         raise PromptError(f"object {object_id} was to be removed on frame {frame}, but is not tracked")
                     self._object_ids.discard(object_id)
-                    removed.append(object_id)
+                    for prompts in rounds:  # of frames that were skipped
+                        prompts.pop(object_id, None)
+                    if object_id in tracked:
+                        tracked.discard(object_id)
+                        removed.append(object_id)
+                due = self._scheduled.pop(frame, {})
+                _append(rounds, due)
+                self._object_ids.update(due)
             sent, self._sent = self._sent, []
-            due = [self._scheduled.pop(frame) for frame in list(self._scheduled) if frame <= index]
-            rounds: list[Round] = []
-            for prompts in due + sent:
+            for prompts in sent:
                 _append(rounds, prompts)
                 self._object_ids.update(prompts)
-            return removed, rounds
+            return removed, [prompts for prompts in rounds if prompts]
 
     def check_all_given(self, frame_count: int) -> None:
         """Raise ``PromptError`` if a prompt or removal was scheduled past the last of ``frame_count`` frames."""

@@ -51,6 +51,14 @@ def test_no_more_than_the_tracker_takes(tracker, overlap):
     assert prompter.asked[1][3] == 0
 
 
+def test_room_is_left_for_prompts_that_are_still_to_come(tracker, overlap):
+    prompter = Finds({0: 9, 3: 9})
+    prompts = {2: {7: CLICK}, 4: {7: CLICK, 8: CLICK}}
+    found = ids(st.track(frames(6), tracker, prompts, prompter=prompter, overlap=overlap))
+    assert (found[0], found[-1]) == ([9, 10, 11], [9, 10, 11, 7, 8])
+    assert [room for *_, room in prompter.asked] == [3, 0]
+
+
 def test_ids_are_above_all_others_and_never_used_again(tracker):
     tracker.step(frames(1)[0], {7: CLICK})
     run = st.track(frames(8), tracker, {5: {9: CLICK}}, prompter=Finds({0: 1, 3: 1}), overlap=False)

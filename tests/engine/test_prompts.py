@@ -5,7 +5,7 @@ import pytest
 from sam2track.data import Prompt
 from sam2track.engine import track
 from sam2track.errors import PromptError
-from tests.engine.fakes import CLICK, PATIENCE, FakeSource, FakeTracker, drain
+from tests.engine.fakes import CLICK, PATIENCE, FakeSource, FakeTracker, drain, make_frame
 
 
 def test_prompts_are_given_on_their_frame(overlap):
@@ -126,6 +126,17 @@ def test_a_scheduled_removal_comes_before_its_frame(overlap):
     run = track(FakeSource(10), tracker, prompts, removals={5: [1, 2]}, overlap=overlap)
     assert [sorted(result.objects) for _, result in run] == [[1, 2]] * 5 + [[]] * 3 + [[1]] * 2
     assert tracker.log[1:3] == [("remove", 1), ("remove", 2)]
+
+
+def test_what_skipped_frames_asked_for_is_done_in_their_order():
+    """Frames 1 to 8 are damaged, say: an object that came and went among them is never seen."""
+    anew = Prompt(points=[(2, 2)])
+    frames = [make_frame(index) for index in (0, 9)]
+    prompts = {0: {1: CLICK}, 2: {2: CLICK, 3: CLICK}, 4: {1: CLICK}, 7: {1: anew}}
+    tracker = FakeTracker()
+    run = track(frames, tracker, prompts, removals={3: [2], 6: [1]}, overlap=False)
+    assert [sorted(result.objects) for _, result in run] == [[1], [1, 3]]
+    assert tracker.log[1:] == [("remove", 1), ("step", 9, {3: CLICK, 1: anew})]
 
 
 @pytest.mark.parametrize(
