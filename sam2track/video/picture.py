@@ -42,7 +42,12 @@ def to_rgb(image: ImageLike) -> Image:
         return read_picture(image)
     if type(image).__module__.startswith("PIL."):
         picture: Any = image
-        image = np.asarray(picture if picture.mode in ("L", "RGB", "RGBA", "I;16") else picture.convert("RGB"))
+        if picture.mode in ("I", "F"):  # PIL would cut off what is above 255, and who knows what the range is
+            raise SourceError(f"image is a PIL image of mode {picture.mode}; convert it to 'L' or 'I;16' first")
+        if picture.mode.startswith("I;16"):
+            image = np.asarray(picture).astype(np.uint16)
+        else:
+            image = np.asarray(picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGB"))
     if not isinstance(image, np.ndarray):
         raise SourceError(f"image is a {type(image).__name__}; expected a path, a numpy array or a PIL image")
     return _array_to_rgb(image, "image")
@@ -86,14 +91,17 @@ def write_picture(path: str | Path, image: Image | Mask) -> None:
     """Write RGB uint8 ``[H, W, 3]``, or a mask as white on black, to a .png, .jpg, .webp, .tif or .bmp file.
 
     Raises:
-        SinkError: a name of another kind, or a place that cannot be written.
+        SinkError: a name of another kind, more rows or columns than that kind holds, or a place that cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise SinkError(f"{path} is no picture's name; end it in {', '.join(IMAGE_SUFFIXES)}")
     grey_or_rgb = image.astype(np.uint8) * (255 if image.dtype == np.bool_ else 1)
     pixels = grey_or_rgb if image.ndim == 2 else cv2.cvtColor(grey_or_rgb, cv2.COLOR_RGB2BGR)
-    _, content = cv2.imencode(path.suffix.lower(), pixels)
+    whole, content = cv2.imencode(path.suffix.lower(), pixels)
+    if not whole:
+        height, width = pixels.shape[:2]
+        raise SinkError(f"{path} cannot hold a picture of {width}x{height}; write a .png or a smaller picture")
     try:
         with written_whole(path) as partial:
             partial.write_bytes(content.tobytes())

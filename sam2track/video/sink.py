@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from sam2track.data import Frame, Image
 from sam2track.errors import SinkError
+from sam2track.files import interrupts_deferred
 from sam2track.video.protocol import Source
 
 _BT709 = 1  # in FFmpeg's tables of matrices, primaries and transfer functions alike
@@ -117,7 +118,7 @@ class VideoWriter:
             self.discard()
             raise SinkError(f"crf {crf} has no meaning for {self._encoding.codec} in {self.path}; leave it out")
         self._varies = bool(self._container.format.flags & cast(int, av.format.Flags.variable_fps.value))
-        self._time_base = self._choose_time_base(1 / self.rate if like is None else like.time_base)
+        self._time_base = self._choose_time_base(_FINEST if like is None else like.time_base)
 
     def write(self, frame: Frame) -> None:
         """Encode ``frame`` at its own time.
@@ -151,17 +152,18 @@ class VideoWriter:
         """
         if self._closed:
             return
-        if self._stream is None:
+        if self._stream is None or self._last is None:
             self.discard()
             raise SinkError(f"{self.path} was not written: it got no frame; write at least one")
-        try:
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
-            self._partial.replace(self.path)
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise self._failed(error) from error
-        finally:
-            self.discard()
+        with interrupts_deferred():  # a second Ctrl-C must not cost what the first one left
+            try:
+                self._container.mux(self._stream.encode(None))
+                self._container.close()
+                self._partial.replace(self.path)
+            except (av.FFmpegError, OSError, ValueError) as error:
+                raise self._failed(error) from error
+            finally:
+                self.discard()
 
     def discard(self) -> None:
         """Remove what was written so far; nothing takes the target's name. Safe to repeat, and after ``close``."""
@@ -178,7 +180,7 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt) and self._stream is not None
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt) and self._last is not None
         if kind is None or interrupted:
             self.close()
         else:

@@ -53,14 +53,13 @@ class StreamSource(LiveSource):
         Raises:
             SourceError: nothing answers, the connection is refused, or what comes is not video.
         """
-        scheme = url_scheme(url)
+        scheme, name = url_scheme(url), without_password(url)
         if scheme not in SCHEMES:
-            raise SourceError(f"{url} is not a stream address; expected one of {', '.join(SCHEMES)} followed by ://")
+            raise SourceError(f"{name} is not a stream address; expected one of {', '.join(SCHEMES)} followed by ://")
         if min(open_timeout, read_timeout) <= 0:
             raise SourceError(
                 f"timeouts {open_timeout} and {read_timeout} s must be positive; leave them out for 10 and 5"
             )
-        name = without_password(url)
 
         def connect(size: tuple[int, int] | None) -> Decoder:
             return Decoder(

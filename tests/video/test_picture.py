@@ -122,3 +122,19 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
         write_picture(tmp_path / "photo.gif", PICTURE)
     with pytest.raises(SinkError, match="cannot be written"):
         write_picture(tmp_path / "nowhere" / "photo.png", PICTURE)
+
+
+@pytest.mark.parametrize(("suffix", "width"), [(".jpg", 70_000), (".webp", 20_000)])
+def test_more_columns_than_a_format_holds(tmp_path: Path, suffix: str, width: int) -> None:
+    with pytest.raises(SinkError, match=f"cannot hold a picture of {width}x2; write a .png"):
+        write_picture(tmp_path / f"wide{suffix}", np.zeros((2, width, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_deep_pil_images() -> None:
+    deep = RANDOM.integers(0, 2**16, (20, 30), dtype=np.uint16)
+    other = Pil.frombytes("I;16B", (30, 20), deep.astype(">u2").tobytes())
+    assert np.array_equal(to_rgb(other), to_rgb(deep))
+    for dtype, mode in ((np.int32, "I"), (np.float32, "F")):
+        with pytest.raises(SourceError, match=f"a PIL image of mode {mode}; convert it"):
+            to_rgb(Pil.fromarray(deep.astype(dtype)))

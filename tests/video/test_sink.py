@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -179,6 +181,48 @@ def test_ctrl_c_finishes_what_was_written(tmp_path: Path) -> None:
     assert only_file(tmp_path) == ["o.mp4"]
     with open_source(path) as source:
         assert [index_of(frame.image) for frame in source] == list(range(7))
+
+
+def test_a_second_ctrl_c_while_the_file_is_finished_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "o.mp4"
+    plain = Path.replace
+
+    def interrupted(partial: Path, target: Path) -> Path:
+        os.kill(os.getpid(), signal.SIGINT)
+        return plain(partial, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_and_raise(path, at_rate(numbered(7)), KeyboardInterrupt())
+    assert only_file(tmp_path) == ["o.mp4"]
+    with open_source(path) as source:
+        assert len(list(source)) == 7
+
+
+def test_ctrl_c_in_the_first_frame_leaves_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "o.mp4"
+    path.write_text("the one before")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VideoWriter, "_picture", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(path, at_rate(numbered(1)))
+    assert (only_file(tmp_path), path.read_text()) == (["o.mp4"], "the one before")
+
+
+@pytest.mark.parametrize("rate", [60, 50, 25, Fraction(24_000, 1001)])
+@pytest.mark.parametrize("settings", [{}, {"rate": 30}])
+def test_times_are_kept_without_a_source_to_be_like(
+    tmp_path: Path, rate: Fraction | int, settings: dict[str, object]
+) -> None:
+    frames = at_rate(numbered(6), rate)
+    with open_source(write(tmp_path / "o.mp4", frames, **settings)) as source:
+        times = [float(frame.time) for frame in source]
+    assert times == pytest.approx([float(frame.time) for frame in frames], abs=1 / 90_000)
 
 
 def test_no_frame_makes_no_file(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sam2track.errors import SourceError
+from sam2track.video.container import without_password
 from sam2track.video.live import LiveSource, Reconnect
 from sam2track.video.stream import StreamSource, url_scheme
 from tests.clips import index_of, numbered, write_clip
@@ -205,10 +206,29 @@ def test_what_is_not_video() -> None:
 
 
 def test_passwords_are_never_shown() -> None:
-    with pytest.raises(SourceError) as caught:
-        StreamSource("rtsp://user:secret@127.0.0.1:1/a", open_timeout=2)
-    assert "secret" not in str(caught.value)
-    assert "user:***@127.0.0.1" in str(caught.value)
+    for url, shown in (
+        ("rtsp://user:secret@127.0.0.1:1/a", "user:***@127.0.0.1"),
+        ("rtsp://user:se@cret@127.0.0.1:1/a", "user:***@127.0.0.1"),
+        ("ftp://user:secret@127.0.0.1/a", "user:***@127.0.0.1"),
+    ):
+        with pytest.raises(SourceError) as caught:
+            StreamSource(url, open_timeout=2)
+        assert "cret" not in str(caught.value)
+        assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("srt://host:9000?mode=caller&passphrase=secret", "srt://host:9000?mode=caller&passphrase=***"),
+        ("http://host/a?Password=secret&rate=5", "http://host/a?Password=***&rate=5"),
+        ("rtsp://:secret@host/a", "rtsp://:***@host/a"),
+        ("http://host:80/a:b@c", "http://host:80/a:b@c"),
+        ("http://host/a?at=1:2@3", "http://host/a?at=1:2@3"),
+    ],
+)
+def test_what_of_an_address_is_a_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
 
 
 def test_settings_that_make_no_sense() -> None:
