@@ -25,6 +25,7 @@ from sam2track.errors import ConfigError, MaskletError, PromptError, SinkError, 
 from sam2track.masks.formats.files import unfinished
 from sam2track.masks.regions import bounding_box, interior_point
 from sam2track.masks.scores import FrameScore, Score, score_frame, score_objects
+from sam2track.pixels import survives
 from sam2track.video import open_source
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def predict(
 
     ``frames`` are the indices to write; None writes all.
     """
-    prompts = first_prompts(clip, prompt)
+    prompts = first_prompts(clip, prompt, tracker.sizes.image_size)
     ids = sorted({i for objects in prompts.values() for i in objects})
     wanted = None if frames is None else set(frames)
     partial = unfinished(folder)
@@ -135,8 +136,10 @@ def predict(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def first_prompts(clip: AnnotatedClip, kind: str) -> dict[int, dict[int, Prompt]]:
+def first_prompts(clip: AnnotatedClip, kind: str, image_size: int) -> dict[int, dict[int, Prompt]]:
     """Frame index -> object id -> prompt: each object on the first frame that has its true mask.
+
+    A mask too small to be seen at ``image_size`` is given as a click.
 
     Raises:
         SourceError: the truth shows no object at all.
@@ -147,7 +150,8 @@ def first_prompts(clip: AnnotatedClip, kind: str) -> dict[int, dict[int, Prompt]
         for i, mask in clip.masks(index).items():
             if i not in known and mask.any():
                 known.add(i)
-                prompts.setdefault(index, {})[i] = as_prompt(mask, kind)
+                seen = kind != "mask" or survives(mask, image_size)
+                prompts.setdefault(index, {})[i] = as_prompt(mask, kind if seen else "click")
     if not prompts:
         raise SourceError(f"sequence {clip.name} has no object in its annotations; leave it out")
     return prompts

@@ -114,10 +114,10 @@ class MemoryBank:
             del self._pointers[s]
 
 
-def view(banks: Sequence[MemoryBank], step: int, limits: MemoryLimits) -> MemoryView:
-    """Read ``banks`` at ``step`` as one batch, padded to the longest history."""
+def view(banks: Sequence[MemoryBank], step: int, limits: MemoryLimits, width: int) -> MemoryView:
+    """Read ``banks`` at ``step`` as one batch, padded to the longest history; pointers are ``width`` long."""
     objects = [Readable(bank.slots(step), bank.pointers(step)) for bank in banks]
-    return gather(objects, limits.pointers, objects[0].pointers[0][1].shape[0])
+    return gather(objects, limits.pointers, width)
 
 
 def gather(objects: Sequence[Readable], pointers: int, width: int) -> MemoryView:

@@ -73,6 +73,11 @@ def mask_to_logits(mask: Tensor) -> Tensor:
     return F.interpolate(logits, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
+def survives(mask: Mask, size: int) -> bool:
+    """Whether anything of a mask prompt is left at the size masks are kept in: else it would be shown empty."""
+    return bool((mask_to_logits(to_mask_prompt(mask, size)) > 0).any())
+
+
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resize of ``[B, 1, h, w]`` logits to ``size`` (height, width)."""
     return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)

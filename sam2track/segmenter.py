@@ -17,6 +17,7 @@ from sam2track import backends, pixels, steps
 from sam2track.config import Config
 from sam2track.contracts import Components, ImageFeatures
 from sam2track.data import Frame, Prediction, Prompt
+from sam2track.errors import PromptError
 from sam2track.masks.regions import bounding_box
 from sam2track.memory import MemoryView
 from sam2track.steps import Segmentation
@@ -85,6 +86,9 @@ class Segmenter:
             prompts: object id -> prompt, in its pixels.
             bases: object id -> fused features of those that are tracked on this frame.
             priors: object id -> logits [1, 1, S/4, S/4] of the mask they have on this frame.
+
+        Raises:
+            PromptError: a mask too small for the model to see.
         """
         features, size = encoded.features, self.sizes.image_size
         height, width = encoded.frame.height, encoded.frame.width
@@ -108,6 +112,12 @@ class Segmenter:
             masks |= zip(ids, rows(batch), strict=True)
         given = {i: p.mask for i, p in prompts.items() if p.mask is not None}
         if given:
+            for i, own in given.items():
+                if not pixels.survives(own, size):
+                    raise PromptError(
+                        f"mask of object {i} ({int(own.sum())} px of {width}x{height}) vanishes at image size {size}; "
+                        "prompt it with a box or a click, or use a larger image_size"
+                    )
             mask = torch.cat([pixels.to_mask_prompt(m, size) for m in given.values()])
             masks |= zip(given, rows(steps.segment_mask(self.components, features, mask)), strict=True)
         return masks

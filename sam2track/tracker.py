@@ -188,7 +188,7 @@ class Tracker:
         bases: dict[int, Tensor] = {}
         priors = dict(priors)
         if tracked:
-            memory = view([self._banks[i] for i in tracked], step, self._limits)
+            memory = view([self._banks[i] for i in tracked], step, self._limits, self.sizes.width)
             masks, bases = self._segmenter.follow(encoded, tracked, memory)
             for i in masks.keys() & prompts.keys():
                 priors.setdefault(i, self._segmenter.filled(masks[i].logits))

@@ -38,7 +38,7 @@ def test_davis_end_to_end_equals_vos_benchmark(tmp_path, tracker, prompt):
 def test_youtube_vos_prompts_objects_where_they_appear(tmp_path, tracker):
     root = made.ytvos(tmp_path / "ytvos")
     clips = st.open_dataset(root)
-    prompts = evaluation.first_prompts(clips[0], "mask")
+    prompts = evaluation.first_prompts(clips[0], "mask", 320)
     assert {index: list(objects) for index, objects in prompts.items()} == {0: [3], 4: [7]}
     assert (prompts[4][7].mask == made.late(4)).all()
     (clip,) = st.evaluate(clips, tracker, save_masks=tmp_path / "out")
@@ -70,6 +70,13 @@ def test_click_and_box_prompts_come_from_the_mask():
     ((x, y),) = click.points
     assert mask[int(y), int(x)]
     assert box.box == (16, 20, 40, 44)
+
+
+def test_a_mask_too_small_to_be_seen_is_given_as_a_click(tmp_path):
+    (clip, *_) = st.open_dataset(made.ytvos(tmp_path / "ytvos"))
+    first = {size: evaluation.first_prompts(clip, "mask", size)[0][3] for size in (320, 8)}
+    assert first[320].mask is not None
+    assert (first[8].mask, len(first[8].points)) == (None, 1)
 
 
 def test_saved_masks_are_scored_again_without_tracking(tmp_path, tracker):

@@ -59,13 +59,13 @@ def test_keeping_a_step_again_replaces_it():
 
 def test_view_pads_and_says_what_is_real():
     limits = MemoryLimits()
-    seen = view([bank({1}, 3), bank({1}, 1)], 4, limits)
+    seen = view([bank({1}, 3), bank({1}, 1)], 4, limits, WIDTH)
     assert seen.tokens.shape == (2, 3, TOKENS, MEMORY_WIDTH)
     assert seen.pointer.shape == (2, 3, WIDTH)
     assert seen.slot.tolist() == [[0, 2, 1], [0, 1, 1]]
     assert seen.valid.tolist() == [[True] * 6, [True, False, False, True, False, False]]
     assert seen.age[0].tolist() == pytest.approx([3 / 15, 2 / 15, 1 / 15])
-    assert view([bank({1}, 3)] * 2, 4, limits).valid is None
+    assert view([bank({1}, 3)] * 2, 4, limits, WIDTH).valid is None
 
 
 def test_an_object_without_pointers_has_one_that_is_not_real():

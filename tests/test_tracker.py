@@ -55,6 +55,27 @@ def test_a_mask_prompt_is_the_answer_on_its_frame(tracker):
     assert (shown & mask).sum() / (shown | mask).sum() > 0.9
 
 
+def test_a_mask_too_small_to_be_seen_is_refused_and_changes_nothing(tracker):
+    tracker.step(frame(0), {1: CLICK})
+    mask = np.zeros((64, 96), bool)
+    mask[20, 20:22] = True
+    with pytest.raises(PromptError, match=r"mask of object 2 \(2 px of 96x64\) vanishes at image size \d+; prompt it"):
+        tracker.step(frame(1), {2: Prompt(mask=mask)})
+    assert tracker.object_ids == (1,)
+    mask[18:24, 18:24] = True
+    assert tracker.step(frame(1), {2: Prompt(mask=mask)}).objects[2].mask.any()
+
+
+def test_a_correction_where_memory_holds_no_pointer():
+    limits = {"prompted": 1, "pointers": 1}
+    tracker = Tracker(fake.components(), Config(memory=limits))
+    tracker.step(frame(0), {1: CLICK})
+    tracker.step(frame(1), {1: CLICK})
+    again = tracker.refine({1: CLICK}).objects[1]
+    assert again.visible
+    assert again.mask[20, 20]
+
+
 def test_objects_come_and_go_on_any_frame(tracker):
     assert tracker.step(frame(0)).objects == {}
     assert list(tracker.step(frame(1), {5: CLICK}).objects) == [5]
