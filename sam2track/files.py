@@ -1,7 +1,8 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and the order of those that are numbered."""
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import uuid
@@ -23,6 +24,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def natural(name: str) -> list[tuple[str, int]]:
+    """A key that compares the numbers in a name as numbers: img2 before img10."""
+    parts = re.findall(r"(\D*)(\d{0,4000})", name.lower())  # as many digits as int() takes
+    return [(text, int(number or -1)) for text, number in parts]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from sam2track.files import interrupts_deferred, written_whole
+from sam2track.files import interrupts_deferred, natural, written_whole
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -72,3 +72,8 @@ def test_where_ctrl_c_never_comes_nothing_is_changed():
     thread.start()
     thread.join()
     assert handlers == [signal.getsignal(signal.SIGINT)]
+
+
+def test_natural_order_is_that_of_numbers():
+    names = ["007", "8", "1" * 9000, "a/2", "b10c2", "b10c10", "img", "IMG1", "img2", "img10"]
+    assert sorted(sorted(names), key=natural) == names

@@ -12,7 +12,7 @@ from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from sam2track.data import Box, FrameResult, Prediction
 from sam2track.errors import MaskletError, SinkError
@@ -32,6 +32,11 @@ def _fraction(value: object) -> Fraction:
         with suppress(ValueError, ZeroDivisionError):
             return Fraction(value)
     raise ValueError('expected a fraction as text, such as "1001/30000"')
+
+
+def readable(name: str) -> str:
+    """``name`` with ? for what is no character and so has no place in JSON: a file's name need not be UTF-8."""
+    return name.encode(errors="replace").decode()
 
 
 Exact = Annotated[Fraction, BeforeValidator(_fraction), PlainSerializer(str)]
@@ -59,7 +64,7 @@ class MaskletHeader(_Line):
 
     format: str = FORMAT
     version: int = VERSION
-    source: str | None = None
+    source: Annotated[str, AfterValidator(readable)] | None = None
     width: int = Field(ge=0)
     height: int = Field(ge=0)
     rate: Exact | None = None

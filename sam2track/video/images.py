@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from fractions import Fraction
 from pathlib import Path
 
 from sam2track.data import Frame, Image
 from sam2track.errors import SourceError
+from sam2track.files import natural
 from sam2track.video.container import UndecodableError
 from sam2track.video.picture import IMAGE_SUFFIXES, read_picture
 from sam2track.video.protocol import MAX_PIXELS, Source
@@ -98,10 +98,4 @@ def numbered_images(folder: Path) -> list[Path]:
         raise SourceError(f"folder {folder} cannot be read ({error.strerror}); check the path") from error
     if not files:
         raise SourceError(f"folder {folder} holds no images; expected numbered {', '.join(IMAGE_SUFFIXES)} files")
-    return sorted(files, key=_natural)
-
-
-def _natural(path: Path) -> tuple[list[tuple[str, int]], str]:
-    """A key that compares the numbers in a name as numbers; the name itself settles ties (1.jpg, 01.jpg)."""
-    parts = re.findall(r"(\D*)(\d*)", path.stem.lower())
-    return [(text, int(number or -1)) for text, number in parts], path.name
+    return sorted(files, key=lambda path: (natural(path.stem), path.name))  # the name settles ties: 1.jpg, 01.jpg

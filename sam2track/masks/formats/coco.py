@@ -16,10 +16,11 @@ from pydantic import Field
 
 from sam2track.data import FrameResult, Mask, Prediction
 from sam2track.errors import MaskletError
+from sam2track.files import natural
 from sam2track.masks import rle
 from sam2track.masks.formats.files import Untrusted, read_json, write_object, written_whole
 from sam2track.masks.formats.tracks import Masklets, Seen, Tracks, follow
-from sam2track.masks.lines import Exact, MaskletHeader
+from sam2track.masks.lines import Exact, MaskletHeader, readable
 from sam2track.masks.regions import bounding_box
 
 DEFAULT_RATE = Fraction(24)
@@ -80,7 +81,7 @@ class _CocoFile(Untrusted):
 
 
 def read_coco(path: Path) -> Tracks:
-    """Masklets of a COCO JSON. Images without ``frame_index`` are taken for frames in the order of their names.
+    """Masklets of a COCO JSON. Images without ``frame_index`` are frames in the order of the numbers in their names.
 
     Raises:
         MaskletError: what is wrong with it; on iterating, for a damaged mask.
@@ -161,7 +162,8 @@ def _in_order(path: Path, images: Iterable[_Image]) -> list[tuple[int, _Image]]:
     """Frame index -> image, in the order of frames."""
     images = list(images)
     if all(image.frame_index is None for image in images):
-        return list(enumerate(sorted(images, key=lambda image: (image.file_name, image.id))))
+        ordered = sorted(images, key=lambda image: (natural(image.file_name), image.file_name, image.id))
+        return list(enumerate(ordered))
     indexed = sorted(((image.frame_index or 0, image) for image in images), key=lambda pair: pair[0])
     indices = [index for index, _ in indexed]
     if len(set(indices)) < len(indices):
@@ -202,7 +204,7 @@ def _write(path: Path, masklets: Masklets, name: str, *, per_object: bool) -> li
         yield "images", images
         yield "categories", [{"id": number, "name": names[number], "supercategory": ""} for number in sorted(names)]
         yield "licenses", []
-        yield "info", {"description": header.source or path.stem}
+        yield "info", {"description": header.source or readable(path.stem)}
         yield "sam2track", as_origin(header)
 
     with written_whole(path) as file:

@@ -59,7 +59,12 @@ FORMATS = {
     "mot": Format(read_mot, write_mot),
     "mots": Format(read_mots, write_mots),
 }
-_PEEK = 2**16  # bytes of a file that tell its format
+_PEEK = 2**16  # bytes at either end of a file that tell its format
+_SIGNS = {  # the list of videos or images may lie between the ends, but a first annotation begins early
+    "sav": (b'"masklet"',),
+    "ytvis": (b'"videos"', b'"segmentations"'),
+    "coco": (b'"images"', b'"image_id"'),
+}
 
 
 def convert(
@@ -142,8 +147,7 @@ def format_of_content(path: Path) -> str:
     if b"sam2track-masklets" in start.split(b"\n")[0]:
         return "masklets"
     if start.lstrip().startswith(b"{"):
-        signs = {"sav": b'"masklet"', "ytvis": b'"videos"', "coco": b'"images"'}
-        found = [kind for kind, sign in signs.items() if sign in text]
+        found = [kind for kind, signs in _SIGNS.items() if any(sign in text for sign in signs)]
         if found:
             return found[0]
     elif path.suffix == ".txt":

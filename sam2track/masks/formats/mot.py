@@ -94,7 +94,7 @@ def read_mot(path: Path, size: tuple[int, int] | None = None) -> Tracks:
 
 
 def read_mots(path: Path) -> Tracks:
-    """The masks of a MOTS file; ``1000 class + n`` becomes object n where that is the class on the line.
+    """The masks of a MOTS file; ``1000 class + n`` becomes object n where every line is of that class.
 
     Raises:
         MaskletError: what is wrong with a line.
@@ -111,6 +111,9 @@ def read_mots(path: Path) -> Tracks:
     if not first:
         raise MaskletError(f"{path} is empty, so the size of the masks is unknown; expected MOTS lines")
     height, width = size = _size(path, number, parts(number, first)[0])
+    lines = (parts(number, line)[0] for number, line in read_lines(path))
+    prefixes = {(values[1] // 1000, values[2]) for values in lines}
+    plain = len(prefixes) == 1 and all(prefix == kind for prefix, kind in prefixes)  # else two ids could become one
 
     def row(number: int, line: str) -> Row:
         values, counts = parts(number, line)
@@ -121,7 +124,7 @@ def read_mots(path: Path) -> Tracks:
             mask = rle.decode({"size": [height, width], "counts": counts})
         except MaskletError as error:
             raise MaskletError(f"{path}: line {number}: {error}") from error
-        return frame, i % 1000 if i // 1000 == values[2] else i, mask, 1.0
+        return frame, i % 1000 if plain else i, mask, 1.0
 
     header = MaskletHeader(source=path.stem, width=width, height=height, rate=RATE)
     return Tracks(header, lambda: follow(_frames(path, row), size))
@@ -135,7 +138,12 @@ def _frames(path: Path, row: Callable[[int, str], Row]) -> Iterator[tuple[int, F
         if frame <= previous:
             raise MaskletError(f"{path} goes back from frame {previous + 1} to {frame + 1}; sort it: sort -n")
         previous = frame
-        yield frame, frame / RATE, {i: (mask, score) for _, i, mask, score in group}
+        seen: dict[int, tuple[Mask, float]] = {}
+        for _, i, mask, score in group:
+            if i in seen:
+                raise MaskletError(f"{path} has object {i} twice on frame {frame + 1}; expected one line each")
+            seen[i] = mask, score
+        yield frame, frame / RATE, seen
 
 
 def _numbers(path: Path, number: int, texts: list[str]) -> list[float]:

@@ -18,11 +18,13 @@ from sam2track.errors import MaskletError
 from sam2track.masks import rle
 from sam2track.masks.formats.files import Untrusted, read_json, write_object, written_whole
 from sam2track.masks.formats.tracks import Masklets, Seen, Tracks, follow
-from sam2track.masks.lines import MaskletHeader
+from sam2track.masks.lines import MaskletHeader, readable
 
 MAX_FRAMES = 2**22  # two days
 EVERY = 4  # video frames for one that is annotated
 DEFAULT_RATE = Fraction(24)
+COARSEST = 1001  # most that the denominator of a rate may be
+FASTEST = 100_000  # frames a second
 BUCKETS = ((32**2, "small"), (96**2, "medium"))  # below so many pixels; else large
 
 _Side = Annotated[float, Field(ge=1, le=2**15)]
@@ -54,7 +56,7 @@ class SavFile(Untrusted):
         """Frames a second of the video."""
         if self.video_duration is None:
             return DEFAULT_RATE
-        return Fraction(self.video_frame_count / self.video_duration).limit_denominator(1001)
+        return Fraction(self.video_frame_count / self.video_duration).limit_denominator(COARSEST)
 
     @property
     def annotated(self) -> tuple[int, ...]:
@@ -86,6 +88,12 @@ def read_file(path: Path) -> SavFile:
         raise MaskletError(f"{path}: a frame has not one mask for each of {len(content.masklet_id)} masklet_id")
     if len(set(content.masklet_id)) < len(content.masklet_id) or min(content.masklet_id, default=0) < 0:
         raise MaskletError(f"{path}: masklet_id {content.masklet_id[:20]} repeat or are negative; expected ids from 0")
+    count, duration = content.video_frame_count, content.video_duration
+    if duration is not None and not 1 / COARSEST <= count / duration <= FASTEST:
+        raise MaskletError(
+            f"{path}: {count:g} frames in {duration:g} seconds are not a video;"
+            f" expected a video_duration that makes 1/{COARSEST} to {FASTEST} frames a second"
+        )
     return content
 
 
@@ -151,7 +159,7 @@ def _facts(
     mean = {i: float(np.mean(seen[i])) if seen[i] else 0.0 for i in ids}
     first = {i: next((entry for entry, area in enumerate(areas[i]) if area), 0) for i in ids}
     changes = {i: int(np.count_nonzero(np.diff(np.array(areas[i][first[i] :]) > 0))) for i in ids}
-    stem = Path(header.source or path.name).stem
+    stem = Path(header.source or readable(path.name)).stem
     return {
         "video_id": stem.removesuffix("_manual").removesuffix("_auto"),
         "video_duration": float(frames / rate),

@@ -28,7 +28,7 @@ from sam2track.masks.formats.coco import (
 )
 from sam2track.masks.formats.files import Untrusted, read_json, write_object, written_whole
 from sam2track.masks.formats.tracks import Masklets, Seen, Tracks, follow
-from sam2track.masks.lines import Exact
+from sam2track.masks.lines import Exact, readable
 
 
 class _Video(Untrusted):
@@ -106,7 +106,7 @@ def write_ytvis(path: Path, masklets: Masklets) -> list[str]:
         "width": header.width,
         "height": header.height,
         "length": len(indices),
-        "file_names": [f"{path.stem}/{index:05d}.jpg" for index in indices],
+        "file_names": [f"{readable(path.stem)}/{index:05d}.jpg" for index in indices],
         "frame_indices": indices,
         "times": times,
     }
@@ -115,7 +115,7 @@ def write_ytvis(path: Path, masklets: Masklets) -> list[str]:
         "videos": [video],
         "categories": [{"id": 1, "name": "object", "supercategory": ""}],
         "licenses": [],
-        "info": {"description": header.source or path.stem},
+        "info": {"description": header.source or readable(path.stem)},
         "sam2track": as_origin(header),
     }
     with written_whole(path) as file:

@@ -57,6 +57,13 @@ def test_coco_of_other_writers(tmp_path):
     assert not second.objects[3].visible
 
 
+def test_coco_images_are_in_the_order_of_their_numbers(tmp_path):
+    images = [{**IMAGE, "id": n, "file_name": f"clip/img{n}.jpg"} for n in (10, 1, 2)]
+    shown = [{"segmentation": CODE, "image_id": n, "track_id": n} for n in (1, 2, 10)]
+    results = read(tmp_path, "a.json", coco(*shown, images=images))
+    assert [[i for i, seen in result.objects.items() if seen.visible] for result in results] == [[1], [2], [10]]
+
+
 def test_youtube_vis_of_other_writers(tmp_path):
     results = read(tmp_path, "a.json", ytvis(None, CODE, None))
     assert [list(result.objects) for result in results] == [[], [3], [3]]
@@ -68,6 +75,13 @@ def test_mots_of_kitti_ids(tmp_path):
     (result,) = read(tmp_path, "a.txt", f"1 1007 1 30 40 {CODE['counts']}\n")
     assert list(result.objects) == [7]
     assert result.index == 0
+
+
+def test_mots_of_several_classes_keeps_whole_ids(tmp_path):
+    """A car and a pedestrian of the same number are two objects."""
+    lines = [f"1 1001 1 30 40 {CODE['counts']}", f"1 2001 2 30 40 {CODE['counts']}"]
+    (result,) = read(tmp_path, "a.txt", "\n".join(lines))
+    assert list(result.objects) == [1001, 2001]
 
 
 BAD = [
@@ -100,13 +114,19 @@ BAD = [
     ("a.json", sav([[{"size": [2, 2], "counts": "4"}]]), "masklet 0 on frame 0 has size"),
     ("a.json", sav([[CODE]], video_width=1e9), "not an SA-V JSON"),
     ("a.json", sav([[CODE]], video_width=float("nan")), "not an SA-V JSON"),
+    ("a.json", sav([[CODE]], video_duration=0), "video_duration: .* greater than 0"),
+    ("a.json", sav([[CODE]], video_duration=float("nan")), "video_duration: .* finite"),
+    ("a.json", sav([[CODE]], video_duration=1e-320), "9 frames in .* seconds are not a video"),
+    ("a.json", sav([[CODE]], video_duration=1e300), r"9 frames in 1e\+300 seconds are not a video"),
     ("a.txt", "1,1,3,4\n", "4 values"),
     ("a.txt", "1,-1,3,4,5,6,1,-1,-1,-1\n", "tracks, not detections"),
     ("a.txt", "0,1,3,4,5,6\n", "frames from 1"),
     ("a.txt", "1,1,nan,4,5,6\n", "expected numbers"),
     ("a.txt", "1,1,1e300,4,5,6\n", "expected numbers"),
     ("a.txt", "2,1,3,4,5,6\n1,1,3,4,5,6\n", "goes back from frame 2 to 1"),
+    ("a.txt", "1,7,1,1,5,5\n1,7,9,9,5,5\n", "object 7 twice on frame 1"),
     ("a.txt", "1 1 1 30 40\n", "5 values"),
+    ("a.txt", f"2 2007 2 30 40 {CODE['counts']}\n" * 2, "object 7 twice on frame 2"),
     ("a.txt", "1 1 1 99999999 99999999 00\n", "expected 1 to"),
     ("a.txt", f"1 1 1 30 40 {CODE['counts']}\n2 1 1 31 40 {CODE['counts']}\n", "another size"),
     ("a.txt", "1 1 1 30 40 zzzz\n", "line 1: RLE"),

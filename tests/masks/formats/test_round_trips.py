@@ -1,5 +1,7 @@
 """There and back: what each format keeps, and what it says that it does not."""
 
+import os
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -96,6 +98,33 @@ def test_a_masklet_file_without_frames_converts(tmp_path):
         assert (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize("name", ["a.json", "a_cvat.json", "a_ytvis.json", "a_manual.json"])
+def test_a_long_clip_is_recognised(tmp_path, name):
+    """Its lists of images or videos are far from either end of the file."""
+    mask = np.ones((4, 4), bool)
+    with st.MaskletWriter(tmp_path / "a.jsonl") as file:
+        for index in range(2500):
+            seen = st.Prediction(mask, 1.0, True, (0, 0, 4, 4))
+            file.write(st.FrameResult(index, Fraction(index, 25), (4, 4), {1: seen}))
+    st.convert(tmp_path / "a.jsonl", tmp_path / name)
+    st.convert(tmp_path / name, tmp_path / "b.jsonl")
+    last = list(st.read_masklets(tmp_path / "b.jsonl"))[-1]
+    assert (last.index, last.objects[1].mask.all()) == (2496 if "manual" in name else 2499, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is always text")
+@pytest.mark.parametrize("name", ["é.json", "é_cvat.json", "é_ytvis.json", "é_manual.json", "é.txt", "é_mots.txt", "é"])
+def test_files_whose_names_are_not_utf_8(tmp_path, name):
+    with st.MaskletWriter(tmp_path / "a.jsonl") as file:  # without a source, so that others name themselves
+        file.write(next(frames()))
+    foreign = tmp_path / os.fsdecode(name.encode("latin-1"))
+    st.convert(tmp_path / "a.jsonl", foreign)
+    st.convert(foreign, tmp_path / "b.jsonl", size=(30, 40))
+    back = st.read_masklets(tmp_path / "b.jsonl")
+    assert (back.header.source or "?")[0] == "?"
+    assert (next(iter(back)).objects[1].mask == next(frames()).objects[1].mask).all()
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, st.MaskletError])
 @pytest.mark.parametrize("name", ["b.jsonl", "a.json", "a_ytvis.json", "a_manual.json", "a_mots.txt", "a.txt", "a"])
 def test_a_conversion_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, name, error):
@@ -130,7 +159,7 @@ def test_two_conversions_into_one_folder_do_not_mix(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "d"]
 
 
-@pytest.mark.parametrize(("name", "most"), [("a", 65535), ("a_mots.txt", 999)])
+@pytest.mark.parametrize(("name", "most"), [("a", 65535), ("a_mots.txt", 999), ("a.txt", 2**31)])
 def test_ids_without_a_place_are_refused_and_nothing_is_left(tmp_path, name, most):
     with st.MaskletWriter(tmp_path / "zero.jsonl") as file:
         seen = st.Prediction(np.ones((4, 4), bool), 1.0, True, (0, 0, 4, 4))
