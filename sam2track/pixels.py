@@ -59,11 +59,18 @@ def to_points(prompt: Prompt, height: int, width: int, size: int) -> tuple[list[
 
 
 def to_mask_prompt(mask: Mask, size: int) -> Tensor:
-    """Bool ``[H, W]`` -> fp32 0 or 1 ``[1, 1, size, size]``, resized with antialias and cut at one half."""
-    pixels = torch.from_numpy(np.require(mask, requirements=("C", "W"))).to(torch.float32)[None, None]
-    if mask.shape == (size, size):
-        return pixels
-    return (F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False) >= 0.5).float()
+    """Bool ``[H, W]`` -> fp32 0 or 1 ``[1, 1, size, size]``."""
+    return torch.from_numpy(resize_mask(mask, (size, size))).to(torch.float32)[None, None]
+
+
+def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Bool ``[H, W]`` -> bool of ``size`` (height, width), resized with antialias and cut at one half."""
+    mask = np.require(mask, requirements=("C", "W"))
+    if mask.shape == size:
+        return mask
+    pixels = torch.from_numpy(mask).to(torch.float32)[None, None]
+    resized = F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False) >= 0.5
+    return resized[0, 0].numpy()
 
 
 def mask_to_logits(mask: Tensor) -> Tensor:

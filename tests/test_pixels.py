@@ -24,6 +24,16 @@ def test_read_only_pictures_and_masks_are_fine():
     assert pixels.to_mask_prompt(mask, 64).all()
 
 
+def test_a_mask_is_resized_and_cut_at_one_half():
+    mask = np.zeros((4, 6), bool)
+    mask[1:3, 2:6] = True
+    larger = pixels.resize_mask(mask, (8, 12))
+    assert larger.dtype == bool
+    assert larger.nonzero()[0].min() == 2
+    assert larger[2:6, 4:].sum() == larger.sum() == 4 * 8
+    assert (pixels.resize_mask(larger, (4, 6)) == mask).all()
+
+
 def test_a_box_leads_its_points_in_model_pixels():
     points, labels = pixels.to_points(Prompt(points=[(80, 45)], labels=[0], box=(0, 9, 160, 90)), 90, 160, 64)
     assert points == [(0, 6.4), (64, 64), (32, 32)]

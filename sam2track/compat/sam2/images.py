@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from sam2track.compat.sam2.arrays import as_array
 from sam2track.compat.sam2.build import build_sam2_hf
 from sam2track.data import Prompt
 from sam2track.errors import PromptError, SourceError
@@ -179,7 +180,7 @@ def _rows(values: Any, ndim: int, name: str) -> NDArray[Any] | None:
     """``values`` as an array of ``ndim`` dimensions, the first of which counts prompts."""
     if values is None:
         return None
-    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    array = as_array(values)
     if array.ndim == ndim - 1:
         array = array[None]
     if array.ndim != ndim:

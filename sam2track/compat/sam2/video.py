@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sam2track import pixels
+from sam2track.compat.sam2.arrays import as_array
 from sam2track.data import Mask, Point, Prompt
 from sam2track.errors import PromptError
 from sam2track.segmenter import Segmenter
@@ -85,7 +86,7 @@ class SAM2VideoPredictor:
         scale = (1, 1) if normalize_coords else (state["video_width"], state["video_height"])
         prompt = Prompt(
             points=cast("Sequence[Point]", [] if points is None else _rows(points, 2, scale)),
-            labels=None if labels is None else [int(label) for label in np.asarray(labels).reshape(-1)],
+            labels=None if labels is None else [int(label) for label in as_array(labels).reshape(-1)],
             box=None if box is None else cast(Any, tuple(_rows(box, 4, (*scale, *scale))[0])),
         )
         session = _session(state)
@@ -97,9 +98,11 @@ class SAM2VideoPredictor:
         return self.add_new_points_or_box(*args, **kwargs)
 
     def add_new_mask(self, inference_state: State, frame_idx: int, obj_id: int, mask: ArrayLike | Tensor) -> Shown:
-        """Prompt an object with a mask [H, W] of the video's size. Shows the frame."""
-        array = np.asarray(mask)
+        """Prompt an object with a mask [H, W]; of another size than the video's, it is resized. Shows the frame."""
+        array = as_array(mask)
         given: Mask = array if array.dtype == np.bool_ else array > 0
+        if given.ndim == 2 and given.size:  # else it goes on as it is, to be refused
+            given = pixels.resize_mask(given, (inference_state["video_height"], inference_state["video_width"]))
         _session(inference_state).prompt(frame_idx, obj_id, Prompt(mask=given))
         return _shown(inference_state, frame_idx)
 
@@ -180,7 +183,7 @@ def _shown(state: State, index: int) -> Shown:
 
 def _rows(values: ArrayLike | Tensor, width: int, scale: tuple[float, ...]) -> list[list[float]]:
     """Rows of ``width`` numbers, scaled; anything that has no such rows goes on as it is, to be refused."""
-    array = np.asarray(values, dtype=np.float64)
+    array = as_array(values).astype(np.float64)
     if array.size % width or array.ndim == 0:
         raise PromptError(f"prompt has coordinates of shape {list(array.shape)}; expected rows of {width}")
     return cast("list[list[float]]", (array.reshape(-1, width) * scale).tolist())

@@ -77,6 +77,11 @@ def test_predict(pair: tuple[Any, SAM2ImagePredictor], call: dict[str, Any]) -> 
     assert_same(mine.predict(**call), official.predict(**call))
 
 
+def test_tensors_with_a_gradient_are_as_good_as_arrays(pair: tuple[Any, SAM2ImagePredictor]) -> None:
+    given = {name: torch.tensor(value, dtype=torch.float32, requires_grad=True) for name, value in POINT.items()}
+    assert_same(pair[1].predict(**given), pair[1].predict(**POINT))
+
+
 def test_arguments_have_the_official_names_and_order(pair: tuple[Any, SAM2ImagePredictor]) -> None:
     official, mine = pair
     for name in ("predict", "predict_batch", "set_image", "set_image_batch", "get_image_embedding", "reset_predictor"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,8 @@ def test_wrong_calls_are_named_and_leave_the_state_usable(tmp_path: Path, predic
         ("rows of 2", lambda: predictor.add_new_points_or_box(state, 0, 1, [[1, 2, 3]], [1])),
         ("frame 5 is not in", lambda: predictor.add_new_points_or_box(state, 5, 1, [[1, 2]], [1])),
         ("cannot extend", lambda: predictor.add_new_points_or_box(state, 0, 1, None, None, False, True, [1, 2, 3, 4])),
-        ("mask is 3x3", lambda: predictor.add_new_mask(state, 0, 1, np.ones((3, 3)))),
+        (r"mask has shape \[3, 3, 3\]", lambda: predictor.add_new_mask(state, 0, 1, np.ones((3, 3, 3)))),
+        ("mask is empty", lambda: predictor.add_new_mask(state, 0, 1, np.zeros((3, 3)))),
         ("no object to propagate", lambda: list(predictor.propagate_in_video(state))),
         ("frame 9 is not in", lambda: predictor.clear_all_prompts_in_frame(state, 9, 1)),
         ("object 1 is not in the session", lambda: predictor.clear_all_prompts_in_frame(state, 0, 1)),
@@ -159,5 +161,39 @@ def test_what_the_state_tells(tmp_path: Path, predictor: SAM2VideoPredictor) -> 
     assert (state["num_frames"], state["video_height"], state["video_width"], state["obj_ids"]) == (7, 64, 96, [])
     assert index_of(state["session"].video.read(5).image) == 5
     assert predictor.device == torch.device("cpu")
-    predictor.add_new_mask(state, 0, 2, np.eye(64, 96) > 0)
+    predictor.add_new_mask(state, 0, 2, MASK[:64, :96])
     assert state["obj_ids"] == [2]
+
+
+def test_tensors_with_a_gradient_are_as_good_as_arrays(tmp_path: Path, predictor: SAM2VideoPredictor) -> None:
+    state = predictor.init_state(write_clip(tmp_path / "a.mp4", moving_square(3)))
+
+    def shown(given: Callable[[Any], Any]) -> list[torch.Tensor]:
+        predictor.reset_state(state)
+        return [
+            predictor.add_new_mask(state, 0, 1, given(MASK[:64, :96]))[2],
+            predictor.add_new_points_or_box(state, 0, 2, given([[14, 26]]), given([1]))[2],
+            predictor.add_new_points_or_box(state, 0, 3, box=given([4, 16, 24, 36]))[2],
+        ]
+
+    tensors = shown(lambda values: torch.tensor(values, dtype=torch.float32, requires_grad=True))
+    for ours, plain in zip(tensors, shown(np.array), strict=True):
+        assert torch.equal(ours, plain)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("size", [(48, 64), (192, 256), (100, 90)])
+def test_a_mask_of_another_size_is_resized(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+    """To the video's size, where the official package goes straight to the model's: the border may move a little."""
+    y, x = np.mgrid[0 : size[0], 0 : size[1]]
+    mask = (x / size[1] - 0.4) ** 2 + (y / size[0] - 0.5) ** 2 < 0.05
+    official = drawn("small", 1, 0.0)
+    frames = oracle.moving_texture(FRAMES, official.image_size, 51)
+    with oracle.quiet():
+        theirs = official.add_new_mask(oracle.begin(official, frames, SIZE), 0, 1, mask)[2]
+    session = our_session(Case(official, frames, []), "small", monkeypatch)
+    monkeypatch.setattr("sam2track.sessions.session.open_recording", lambda *_, **__: Tape(FRAMES))
+    predictor = SAM2VideoPredictor(session._tracker._segmenter)
+    ours = predictor.add_new_mask(predictor.init_state("frames"), 0, 1, mask)[2]
+    assert ours.shape == theirs.shape == (1, 1, *SIZE)
+    assert ((ours > 0) != (theirs > 0)).sum() <= 0.02 * (theirs > 0).sum()
