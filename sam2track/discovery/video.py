@@ -21,7 +21,8 @@ class Discoverer:
 
     ``track`` asks ``due`` of a frame, and where it is, ``find``s prompts for new objects. The frame's features are
     reused. What is found is a mask that is large enough, hardly covered by the objects there are, and hardly by a
-    better one found on the same frame.
+    better one found on the same frame. One may serve clip after clip: a frame that does not come after the last one
+    looked at begins another.
 
     Args:
         model: the tracker whose objects they will be, or another model for stills.
@@ -31,7 +32,7 @@ class Discoverer:
         max_covered: share of a new object that others may cover.
 
     Attributes:
-        full: whether objects were left out so far because there was no room for more.
+        full: whether objects of the clip were left out so far because there was no room for more.
 
     Raises:
         ConfigError: a value out of range.
@@ -58,12 +59,13 @@ class Discoverer:
         self._rules = rules or DiscoveryRules.of(model.config.model, points_per_side=POINTS_PER_SIDE)
         self._min_area = min_area
         self._max_covered = max_covered
+        self._last = -1  # frame looked at
         self._next: float = 0
         self.full = False
 
     def due(self, index: int) -> bool:
         """Whether to look at frame ``index``."""
-        return index >= self._next
+        return not self._last < index < self._next
 
     def find(self, encoded: Encoded, result: FrameResult, room: int) -> list[Prompt]:
         """Mask prompts for at most ``room`` new objects, best first.
@@ -73,7 +75,9 @@ class Discoverer:
             result: the objects that are tracked on it.
             room: how many more may be.
         """
-        self._next = encoded.frame.index + self._every if self._every else np.inf
+        index = encoded.frame.index
+        self.full = self.full and index > self._last
+        self._last, self._next = index, index + self._every if self._every else np.inf
         if room <= 0:
             self.full = True
             return []

@@ -98,3 +98,23 @@ def test_bad_limits_are_named(tracker: st.Tracker) -> None:
         st.Discoverer(tracker, every=-1)
     with pytest.raises(ConfigError, match="max_covered is 2; expected a share"):
         st.Discoverer(tracker, max_covered=2)
+
+
+def test_another_clip_is_looked_at_from_its_beginning(tracker: st.Tracker) -> None:
+    discoverer = st.Discoverer(tracker, every=30, rules=RULES)
+    for length in (6, 3, 40):
+        tracker.reset()
+        clip = [frame(index, LEFT) for index in range(length)]
+        run = st.track(clip, tracker, prompter=discoverer)
+        assert [list(seen.objects) for _, seen in run] == [[1]] * length
+        assert run.timings.summary()["discover"].count == (2 if length > 30 else 1)
+
+
+def test_a_lack_of_room_is_of_one_clip(tracker: st.Tracker) -> None:
+    first = frame(0, LEFT)
+    discoverer = st.Discoverer(tracker, every=2, rules=RULES)
+    discoverer.find(tracker.encode(first), result(first), 0)
+    discoverer.find(tracker.encode(frame(2)), result(frame(2)), 1)
+    assert discoverer.full
+    discoverer.find(tracker.encode(first), result(first), 1)
+    assert not discoverer.full
