@@ -27,7 +27,7 @@ from sam2track.cli.export import export
 from sam2track.cli.live import live
 from sam2track.cli.models import models
 from sam2track.cli.options import UsageError
-from sam2track.cli.process import keep_memory
+from sam2track.cli.process import keep_memory, print_any_name
 from sam2track.cli.quantize import quantize
 from sam2track.cli.render import render
 from sam2track.cli.segment import segment
@@ -90,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in given
     if arguments is None:  # this process is ours
         keep_memory()
+        print_any_name()
     main_thread = threading.current_thread() is threading.main_thread()
     # A service that is stopped finishes its files too.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main_thread else None

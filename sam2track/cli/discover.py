@@ -55,7 +55,7 @@ def discover(  # noqa: PLR0913, a command's flags are its arguments
         check_picture_name(overlay)
     written = [path for path in (output, overlay) if path is not None]
     for path in written:
-        check_path(path, [photo], force=force)
+        check_path(path, [photo, *o.model_files(config, settings)], force=force)
 
     rules = discovery_rules(
         settings.model,

@@ -55,7 +55,7 @@ def drift(  # noqa: PLR0913, a command's flags are its arguments
     from sam2track.cli.prompts import check_fit, gather
     from sam2track.drift import compare
 
-    schedule = gather(points, negatives, boxes, masks, prompts, first=0)
+    schedule = gather(points, negatives, boxes, masks, prompts, first=0).prompts()
     if not schedule:
         raise o.UsageError(NO_PROMPT)
     with st.open_source(clip) as source:

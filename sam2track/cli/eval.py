@@ -17,6 +17,7 @@ from sam2track.cli.session import INTERRUPTED
 from sam2track.errors import SinkError
 
 if TYPE_CHECKING:
+    from sam2track.config import Config
     from sam2track.evaluation import ClipScore
 
 SETTINGS = "settings.json"  # in the folder of saved masks: what made them
@@ -71,7 +72,7 @@ def evaluate(  # noqa: PLR0913, a command's flags are its arguments
         settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins,
                                  sets=["tracking.max_objects=1024", *(sets or [])])  # fmt: skip
         made_by = {"prompt": prompt, **settings.model_dump(mode="json")}
-        kept = claim(save_masks, made_by) if save_masks is not None else set()
+        kept = claim(save_masks, made_by | made_from(dataset, settings)) if save_masks is not None else set()
         tracker = st.Tracker.load(settings)
         facts |= {**made_by, "image_size": tracker.sizes.image_size, "placement": tracker.placement}
         with Progress(sum(clip.frame_count for clip in clips if clip.name not in kept), quiet=quiet) as progress:
@@ -141,8 +142,28 @@ def check_report(path: Path | None, *, force: bool) -> None:
         raise o.UsageError(f"{path} exists; give another name, or --force to replace it")
 
 
+def made_from(dataset: Path, settings: Config) -> dict[str, str]:
+    """What decides of masks beside the settings: where the dataset is, and hashes of the network's files.
+
+    Raises:
+        WeightsError: there is no such checkpoint.
+        BackendError: the exported folder has no manifest, or a damaged one.
+    """
+    from sam2track.backends.manifest import NAME, Exported, hash_of
+    from sam2track.backends.sources import Sources
+    from sam2track.contracts import CONTRACTS
+
+    made = {"dataset": str(dataset.resolve())}
+    engines = {settings.components.pin(name).engine for name in CONTRACTS}  # type: ignore[arg-type]
+    if settings.exported is not None and engines != {"torch"}:
+        made["manifest_sha256"] = hash_of(Exported.read(Path(settings.exported)).folder / NAME)  # it has all others
+    if settings.exported is None or "torch" in engines:
+        made["weights_sha256"] = hash_of(Sources(settings).checkpoint)
+    return made
+
+
 def claim(folder: Path, made_by: dict[str, Any]) -> set[str]:
-    """Make ``folder`` the place of masks made by these settings; returns the sequences that it holds already.
+    """Make ``folder`` the place of masks made by this; returns the sequences that it holds already.
 
     Raises:
         UsageError: it holds masks that something else made.
@@ -155,7 +176,10 @@ def claim(folder: Path, made_by: dict[str, Any]) -> set[str]:
         folder.mkdir(parents=True, exist_ok=True)
         held = {item.name for item in folder.iterdir() if item.is_dir() and item.suffix != ".partial"}
         if held and (not path.is_file() or _content(path) != made_by):
-            raise o.UsageError(f"{folder} holds masks made with other settings; give another folder, or empty it")
+            raise o.UsageError(
+                f"{folder} holds masks made with other settings or weights, or of another dataset;"
+                " give another folder, or empty it"
+            )
         write_json(path, made_by, indent=2)
     except OSError as error:
         raise SinkError(f"folder {folder} cannot be used ({error.strerror}); choose one you can write") from error

@@ -68,14 +68,15 @@ def live(  # noqa: PLR0913, a command's flags are its arguments
     from sam2track.cli.prompts import check_fit, gather
     from sam2track.render import warm_up
 
-    schedule = gather(points, negatives, boxes, masks, prompts, first=0)
+    gathered = gather(points, negatives, boxes, masks, prompts, first=0)
+    schedule = gathered.prompts()
     paths = Paths(masklets, overlay)
     if headless and not (schedule and any(paths)):
         raise o.UsageError(
             "--headless needs a prompt (--point, --box, --mask or --prompts) and an output (--masklets or --overlay)"
         )
     style = Style(opacity, contour, labels, trace)
-    paths.check([Path(source)], force=force)
+    paths.check([Path(source), *gathered.files, *o.model_files(config, settings)], force=force)
 
     with ExitStack() as stack:
         window = None if headless else open_window(stack, required=not (schedule and any(paths)))

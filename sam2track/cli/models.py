@@ -19,15 +19,18 @@ models = typer.Typer(help="List the models, or download one.", invoke_without_co
 def _default(context: typer.Context, as_json: o.Json = False) -> None:
     """List the models, or download one."""
     if context.invoked_subcommand is None:
-        list_models(as_json=as_json)
+        list_models(context, as_json=as_json)
+    elif as_json and context.invoked_subcommand != "list":
+        raise o.UsageError(f"--json is of models list; leave it out of models {context.invoked_subcommand}")
+    context.obj = as_json
 
 
 @models.command("list")
-def list_models(as_json: o.Json = False) -> None:
+def list_models(context: typer.Context, as_json: o.Json = False) -> None:
     """List the models: parameters, input size, and where the weights are."""
     from sam2track import hub
 
-    if as_json:
+    if as_json or context.obj:  # said after models or after list
         report.say_json({
             "models": [
                 {

@@ -156,6 +156,12 @@ def load_config(
     )
 
 
+def model_files(config: str | None, settings: Config) -> list[Path]:
+    """The files that ``settings`` come from, which no output may replace."""
+    own = [] if config is None else [Path(config).expanduser()]
+    return own if settings.weights is None else [*own, Path(settings.weights)]
+
+
 def _pairs(texts: list[str] | None, flag: str, example: str) -> dict[str, str]:
     """``["key=value"]`` as a dict."""
     pairs = {}

@@ -61,6 +61,11 @@ class Paths:
             check_path(path, inputs, force=force)
         if len(paths) > len({path.absolute() for path in paths}):
             raise UsageError(f"masklets and overlay are both {paths[0]}; give two names")
+        if self.overlay is not None:
+            try:
+                st.VideoWriter(self.overlay).discard()  # only a writer knows which names it can write
+            except st.SinkError as error:
+                raise UsageError(str(error)) from error
 
     def as_text(self) -> dict[str, str]:
         """Kind of output -> path, of those that are wanted."""
@@ -81,12 +86,12 @@ class Outputs:
         self._timings = timings
         self._start: Fraction | None = None
         with ExitStack() as stack:
+            self._overlay = None  # the first to open: if it cannot be, an earlier run's partial masklets stay
+            if paths.overlay is not None:
+                self._overlay = stack.enter_context(st.VideoWriter(paths.overlay, like=source))
             self._masklets = None
             if paths.masklets is not None:
                 self._masklets = stack.enter_context(st.MaskletWriter(paths.masklets, source, model))
-            self._overlay = None
-            if paths.overlay is not None:
-                self._overlay = stack.enter_context(st.VideoWriter(paths.overlay, like=source))
             self._open = stack.pop_all()
 
     def write(self, result: st.FrameResult, drawn: st.Frame | None) -> None:

@@ -1,8 +1,9 @@
-"""What a command line may set of its own process, and a library may not: memory and threads."""
+"""What a command line may set of its own process, and a library may not: memory, threads and what it prints."""
 
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import sys
 
@@ -26,6 +27,12 @@ def keep_memory() -> None:
     mallopt(_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
     mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_ARENA_MAX, 1)  # what one thread freed serves another
+
+
+def print_any_name() -> None:
+    """Have the name of a file that is no text, such as one not in UTF-8, printed byte by byte, as ``ls`` does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def share_cores(model: str) -> None:

@@ -58,13 +58,13 @@ def gather(
     masks: list[str] | None,
     file: Path | None,
     first: int,
-) -> Prompts:
+) -> Gathered:
     """What the prompt flags of a command say; ``first`` is the frame that is meant where none is given."""
     gathered = Gathered(first)
     gathered.add_flags(points, negatives, boxes, masks)
     if file is not None:
         gathered.add_file(file)
-    return gathered.prompts()
+    return gathered
 
 
 class Gathered:
@@ -72,9 +72,13 @@ class Gathered:
 
     Args:
         first: index of the frame that is meant where none is given.
+
+    Attributes:
+        files: that were read.
     """
 
     def __init__(self, first: int = 0) -> None:
+        self.files: list[Path] = []
         self._first = first
         self._parts: dict[tuple[int, int], _Parts] = {}
 
@@ -102,7 +106,7 @@ class Gathered:
             parts, place = self._read("--mask", text, "[ID:]FILE.png[@FRAME]")
             if parts.mask is not None:
                 raise PromptError(f"--mask {text!r} is the second mask of its object on its frame; give one")
-            parts.mask = read_mask(Path(place).expanduser())
+            parts.mask = self._mask(Path(place).expanduser())
 
     def add_file(self, path: Path) -> None:
         """Add a file of prompts.
@@ -110,6 +114,7 @@ class Gathered:
         Raises:
             PromptError: the file cannot be read, or holds what is not a prompt.
         """
+        self.files.append(path)
         for entry in _read_file(path).prompts:
             frame = self._first if entry.frame is None else entry.frame
             parts = self._parts.setdefault((frame, entry.object), _Parts())
@@ -129,7 +134,7 @@ class Gathered:
                 x0, y0, x1, y1 = entry.box
                 parts.box = (x0, y0, x1, y1)
             if entry.mask is not None:
-                parts.mask = read_mask(path.parent / Path(entry.mask).expanduser())
+                parts.mask = self._mask(path.parent / Path(entry.mask).expanduser())
 
     def prompts(self) -> Prompts:
         """Frame index -> object id -> prompt, frames in ascending order."""
@@ -139,6 +144,10 @@ class Gathered:
             with _named(frame, object_id):
                 schedule.setdefault(frame, {})[object_id] = st.Prompt(parts.points, labels, parts.box, parts.mask)
         return schedule
+
+    def _mask(self, path: Path) -> Mask:
+        self.files.append(path)
+        return read_mask(path)
 
     def _read(self, flag: str, text: str, form: str) -> tuple[_Parts, str]:
         match = _FLAG.fullmatch(text)
@@ -219,7 +228,7 @@ _Label = Annotated[int, Field(ge=0, le=1)]
 class _Entry(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
-    object: Annotated[int, Field(ge=0)] = 1
+    object: Annotated[int, Field(ge=0, lt=2**63)] = 1  # what a masklet file can hold
     frame: Annotated[int, Field(ge=0)] | None = None
     points: Annotated[list[_Pair], Field(max_length=1000)] = []
     labels: list[_Label] | None = None
@@ -280,7 +289,7 @@ def _numbers(flag: str, text: str, place: str, form: str) -> list[float]:
 
 _EXPECTED = {
     "prompts": "a list of prompts: [[prompts]]",
-    "object": "an integer, 0 or more",
+    "object": f"an integer from 0 to {2**63 - 1}",
     "frame": "an integer, 0 or more",
     "points": "a list of at most 1000 points [x, y]",
     "labels": "a list of 1 (on the object) and 0 (not)",

@@ -83,7 +83,7 @@ def _prompts(
 ) -> dict[int, dict[int, st.Prompt]]:
     from sam2track.cli.prompts import gather
 
-    schedule = gather(points, negatives, boxes, masks, file, first=0)
+    schedule = gather(points, negatives, boxes, masks, file, first=0).prompts()
     if not schedule:
         raise o.UsageError(NO_PROMPT)
     return schedule

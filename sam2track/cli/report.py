@@ -56,7 +56,8 @@ def say_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="right" if number and numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+    # Names are shown as they are: [brackets] are no markup, :colons: no emoji.
+    Console(width=None if sys.stdout.isatty() else WIDE, markup=False, emoji=False).print(table)
 
 
 def say_stages(title: str, timings: Mapping[str, StageTiming]) -> None:

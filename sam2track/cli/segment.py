@@ -58,7 +58,7 @@ def segment(  # noqa: PLR0913, a command's flags are its arguments
     from sam2track.cli.outputs import check_path, check_picture_name, write_json
     from sam2track.video.picture import write_picture
 
-    prompts = _prompts(points, negatives, boxes, masks)
+    prompts, read = _prompts(points, negatives, boxes, masks)
     if output is None and overlay is None and not as_json:
         overlay = Path(f"{photo.stem}_overlay.png")
     files = _mask_files(output, list(prompts), 3 if multimask else 1)
@@ -68,7 +68,7 @@ def segment(  # noqa: PLR0913, a command's flags are its arguments
     for path in written:
         if path.suffix.lower() != ".json" or path == overlay:
             check_picture_name(path)
-        check_path(path, [photo], force=force)
+        check_path(path, [photo, *read, *o.model_files(config, settings)], force=force)
 
     rules = st.MaskRules(max_hole_area=max_hole_area, max_sprinkle_area=max_sprinkle_area)
     segmenter = st.ImageSegmenter.load(settings, rules=rules)
@@ -101,8 +101,8 @@ def draw(frame: st.Frame, objects: Mapping[int, st.Prediction], path: Path, *, l
 
 def _prompts(
     points: list[str] | None, negatives: list[str] | None, boxes: list[str] | None, masks: list[str] | None
-) -> dict[int, st.Prompt]:
-    """Object id -> prompt from the flags."""
+) -> tuple[dict[int, st.Prompt], list[Path]]:
+    """Object id -> prompt from the flags, and the files of masks."""
     from sam2track.cli.prompts import Gathered
 
     gathered = Gathered()
@@ -112,7 +112,7 @@ def _prompts(
         raise o.UsageError(f"a prompt is for frame {max(prompts)}, but a photo has no frames; leave @ out")
     if not prompts:
         raise o.UsageError(NO_PROMPT)
-    return prompts[0]
+    return prompts[0], gathered.files
 
 
 def _tell(results: Mapping[int, st.StillResult], written: list[Path]) -> None:

@@ -85,7 +85,8 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     from sam2track.discovery.video import POINTS_PER_SIDE
     from sam2track.render import warm_up
 
-    schedule = gather(points, negatives, boxes, masks, prompts, first=start)
+    gathered = gather(points, negatives, boxes, masks, prompts, first=start)
+    schedule = gathered.prompts()
     forgotten = read_removals(removals)
     if not (schedule or discover):
         raise o.UsageError(NO_PROMPT)
@@ -95,7 +96,7 @@ def track(  # noqa: PLR0913, a command's flags are its arguments
     if not any(paths):
         paths = Paths(Path(f"{clip_stem(clip)}.jsonl"), Path(f"{clip_stem(clip)}_overlay.mp4"))
     style = Style(opacity, contour, labels, trace)
-    paths.check([Path(clip)], force=force)
+    paths.check([Path(clip), *gathered.files, *o.model_files(config, settings)], force=force)
 
     with st.open_source(clip) as source:
         if source.live:

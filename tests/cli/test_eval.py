@@ -1,10 +1,12 @@
 import json
+import shutil
 
 import pytest
 
 import sam2track as st
 from sam2track import backends
 from sam2track.backends import fake
+from sam2track.backends.manifest import Exported, Manifest
 from tests.datasets import made
 
 
@@ -84,3 +86,38 @@ def test_eval_does_not_mix_masks_of_two_settings(dataset, run, fails, tmp_path):
     code, line = fails("eval", "davis", "--report", "scores.json")
     assert (code, (tmp_path / "scores.json").read_text()) == (2, "mine")
     assert "--force" in line
+
+
+def test_eval_does_not_go_on_with_masks_of_other_weights(dataset, run, fails, tmp_path):
+    weights = tmp_path / "w.pt"
+    weights.write_bytes(b"one")
+    command = ("eval", "davis", "--weights", "w.pt", "--save-masks", "out", "--quiet")
+    assert run(*command)[0] == run(*command)[0] == 0
+    weights.write_bytes(b"two")
+    code, line = fails(*command)
+    assert (code, "other settings or weights" in line) == (2, True)
+
+
+def test_eval_does_not_go_on_with_masks_of_another_dataset(dataset, run, fails, tmp_path):
+    shutil.copytree("davis", "other")
+    assert run("eval", "davis", "--save-masks", "out", "--quiet")[0] == 0
+    assert run("eval", tmp_path / "davis", "--save-masks", "out", "--quiet")[0] == 0, "the same by another name"
+    code, line = fails("eval", "other", "--save-masks", "out")
+    assert (code, "of another dataset" in line) == (2, True)
+
+
+def test_eval_does_not_go_on_with_masks_of_other_graphs(dataset, run, fails, tmp_path):
+    (tmp_path / "graphs").mkdir()
+
+    def export(opset):
+        Exported(tmp_path / "graphs", Manifest.model_validate({
+            "model": "nano", "opset": opset, "software": {}, "graphs": (), "room": {},
+            "weights": {"file": "gone.pt", "sha256": "0" * 64, "published": False},
+            "sizes": {"image_size": 64, "width": 8, "memory_width": 8, "recent": 6},
+        })).write()  # fmt: skip
+
+    export(18)
+    command = ("eval", "davis", "--set", "exported=graphs", "--pin", "default=onnx:cpu", "--save-masks", "out")
+    assert run(*command)[0] == run(*command)[0] == 0, "without the checkpoint"
+    export(19)
+    assert fails(*command)[0] == 2

@@ -108,6 +108,24 @@ def test_wrong_use_is_named(photo, fails, line, message):
     assert files(photo) == {"photo.png"}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "segment photo.png --mask mask.png -o mask.png",
+        "segment photo.png --mask mask.png --overlay mask.png",
+        "segment photo.png --point 4,4 --weights w.json -o w.json",
+        "discover photo.png --weights w.json -o w.json",
+    ],
+)
+def test_no_input_is_overwritten(photo, fails, line):
+    (photo / "mask.png").write_bytes((photo / "photo.png").read_bytes())
+    (photo / "w.json").write_text("weights")
+    name = line.split()[-1]
+    before = (photo / name).read_bytes()
+    assert fails(*line.split(), "--force") == (2, f"{name} is an input; give the output another name")
+    assert (photo / name).read_bytes() == before
+
+
 def test_a_photo_that_cannot_be_read(photo, fails):
     assert fails("segment", "nope.jpg", "--point", "4,4") == (
         1, "picture nope.jpg cannot be read: No such file or directory"

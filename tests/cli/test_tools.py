@@ -1,14 +1,17 @@
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import sam2track as st
 from sam2track import backends
+from sam2track.cli import report
 
 
-def test_models_are_listed(run):
+def test_models_are_listed(run, fails):
     code, out, _ = run("models")
     assert code == 0
     for word in ("nano", "sam2.1-base-plus", "80.85 M", "1024 px"):
@@ -18,6 +21,29 @@ def test_models_are_listed(run):
         model["name"] for model in json.loads(run("models", "--json")[1])["models"]
     ]
     assert listed[1]["parameters"] == 38_962_498
+    assert json.loads(run("models", "--json", "list")[1])["models"] == listed
+    code, line = fails("models", "--json", "download", "nano")
+    assert (code, line) == (2, "--json is of models list; leave it out of models download")
+
+
+def test_tables_show_names_as_they_are(capsys):
+    report.say_table("", ["clip", "[x]"], [["fish[a] [bold]b[/bold] :smile:", "1"]])
+    assert [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()] == [
+        ["clip", "[x]"], ["fish[a]", "[bold]b[/bold]", ":smile:", "1"]
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is always text")
+def test_a_clip_whose_name_is_not_utf_8(place):
+    """In a process of its own: what is tested is what can be printed."""
+    clip = os.fsdecode(b"cl\xefp.mp4")
+    (place / "clip.mp4").rename(place / clip)
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    command = [Path(sys.executable).with_name("sam2track"), "track", clip, "--point", "28,32"]
+    flags = ["--image-size", "64", "--masklets", "m.jsonl", "--frames", "2"]
+    done = subprocess.run([*command, *flags], env=environment, capture_output=True, check=False)
+    assert (done.returncode, b"2 frames of cl\xefp.mp4" in done.stdout) == (0, True), done.stderr
+    assert st.read_masklets("m.jsonl").header.source == "cl?p.mp4"
 
 
 def test_models_download_prints_the_path(run, fails, monkeypatch, tmp_path):

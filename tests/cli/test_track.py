@@ -1,10 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 
 import sam2track as st
 from sam2track import backends
 from sam2track.backends import fake
+from sam2track.cli.outputs import Paths
+from sam2track.video.picture import write_picture
 from tests.cli.outputs import files, times
 from tests.clips import NTSC
 
@@ -134,7 +137,7 @@ def test_settings_reach_the_backend(place, run, monkeypatch):
         (["clip.mp4", "--point", "1,1", "--overlay", "./clip.mp4", "--force"], 2, ["clip.mp4 is an input"]),
         (["clip.mp4", "--point", "1,1", "--overlay", "x", "--masklets", "x"], 2, ["both x"]),
         (["clip.mp4", "--point", "1,1", "--overlay", "."], 2, ["is a folder"]),
-        (["clip.mp4", "--point", "1,1", "--overlay", "x.abc"], 1, ["x.abc", ".mp4"]),
+        (["clip.mp4", "--point", "1,1", "--overlay", "x.abc"], 2, ["x.abc", ".mp4"]),
         (["clip.mp4", "--point", "1,1", "--start", "12"], 2, ["--start 12", "12 frames"]),
         (["clip.mp4", "--point", "1,1", "--start", "-1"], 2, ["--start"]),
         (["clip.mp4", "--point", "1,1@2", "--start", "5"], 2, ["frame 2", "frames 5 on"]),
@@ -158,6 +161,33 @@ def test_nothing_is_overwritten_without_force(place, run, fails):
     assert place.joinpath("clip.jsonl").read_text() == "mine"
     assert run("track", "clip.mp4", "--point", "28,32", "--force")[0] == 0
     assert len(list(st.read_masklets("clip.jsonl"))) == 12
+
+
+@pytest.mark.parametrize("command", ["track", "live"])
+@pytest.mark.parametrize("name", ["prompts.toml", "mask.png", "mine.toml", "w.pt"])
+def test_no_input_is_overwritten(place, fails, command, name):
+    mask = np.zeros((64, 96), np.uint8)
+    mask[20:44, 16:40] = 255
+    write_picture(place / "mask.png", mask)
+    place.joinpath("prompts.toml").write_text('[[prompts]]\nobject = 2\nmask = "mask.png"')
+    place.joinpath("mine.toml").write_text('weights = "w.pt"')
+    place.joinpath("w.pt").write_text("weights")
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    flags = ["--headless"] if command == "live" else []
+    flags += ["--prompts", "prompts.toml", "--config", "mine.toml", "--masklets", name, "--force"]
+    assert fails(command, "clip.mp4", *flags) == (2, f"{name} is an input; give the output another name")
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_overlay_that_cannot_be_written_costs_no_earlier_masklets(place, fails, monkeypatch, checked):
+    if not checked:  # the folder changed in the meantime
+        monkeypatch.setattr(Paths, "check", lambda *_, **__: None)
+    place.joinpath("m.jsonl.partial").write_text("of an earlier run")
+    code, _ = fails("track", "clip.mp4", "--point", "28,32", "--masklets", "m.jsonl", "--overlay", "x.abc", "-q")
+    assert code == (2 if checked else 1)
+    assert place.joinpath("m.jsonl.partial").read_text() == "of an earlier run"
+    assert files(place) == {"clip.mp4", "m.jsonl.partial"}
 
 
 def test_a_failure_on_the_way_keeps_the_masklets_aside_and_says_so(place, run, monkeypatch):
