@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="timed batches of the generator")
     parser.add_argument("--minutes", type=float, help="time there is for the recipe")
     parser.add_argument("--syncs", action="store_true")
-    parser.add_argument("--cache", type=Path, default=Path("runs/assets.pt"))
+    parser.add_argument("--cache", type=Path, default=Path("runs/.assets.pt"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     fabric = processors(options.device, 1, options.precision)

@@ -109,8 +109,14 @@ def _known_model(name: str) -> str:
     return name
 
 
+def _a_path(text: str) -> str:
+    if not text or "\0" in text:  # empty is a variable nobody set
+        raise ValueError("expected a path")
+    return text
+
+
 _A_PIN = "a pin in quotes, such as 'torch:cuda:fp16'"
-PathText = Annotated[str, Field(pattern=r"^[^\x00]+$")]  # not empty: that is a variable nobody set
+PathText = Annotated[str, AfterValidator(_a_path)]
 PinText = Annotated[InstanceOf[Pin], BeforeValidator(_pin)]
 
 

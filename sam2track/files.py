@@ -11,14 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def unfinished(path: Path) -> Path:
+    """A hidden name beside ``path``, of this call alone, for what is not whole yet."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A hidden name beside ``path`` to write to; it takes the name of ``path`` when the block ends without an error.
+    """An ``unfinished`` name to write to; it takes the name of ``path`` when the block ends without an error.
 
-    The name is of this call alone, so two processes that write the same file do not get in each other's way: the
-    last one's stays. ``OSError`` passes through, and nothing is left behind.
+    Two processes that write the same file do not get in each other's way: the last one's stays. ``OSError`` passes
+    through, and nothing is left behind.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = unfinished(path)
     try:
         yield partial
         partial.replace(path)
@@ -34,16 +39,18 @@ def natural(name: str) -> list[tuple[str, int]]:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Let the block end before a Ctrl-C that comes meanwhile is raised. Other threads than the main one get none."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
+    """Let the block end before a Ctrl-C that comes meanwhile is heeded, or a SIGTERM that somebody handles."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = {number: handler for number, handler in handlers.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():  # the others are not interrupted
+        handled = {}
     came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    for number in handled:
+        signal.signal(number, lambda number, _: came.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handled.items():
+            signal.signal(number, handler)
         if came:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(came[0])

@@ -81,8 +81,8 @@ def mask_to_logits(mask: Tensor) -> Tensor:
 
 
 def survives(mask: Mask, size: int) -> bool:
-    """Whether anything of a mask prompt is left at the size masks are kept in: else it would be shown empty."""
-    return bool((mask_to_logits(to_mask_prompt(mask, size)) > 0).any())
+    """Whether anything of a mask prompt is left at the size the model sees."""
+    return bool(resize_mask(mask, (size, size)).any())
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -226,3 +227,8 @@ def test_presets_are_found_in_an_installed_package_too(tmp_path):
     code = "from sam2track.config import *; import sam2track; print(sam2track.__file__, Config.load('cpu').image_size)"
     answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert answer.stdout.split() == [str(installed / "__init__.py"), "512"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is always text")
+def test_paths_that_are_no_text():
+    assert Config.load("nano", weights=os.fsdecode(b"cl\xefp/w.pt")).weights.endswith("w.pt")

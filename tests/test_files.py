@@ -1,4 +1,3 @@
-import os
 import signal
 import threading
 
@@ -49,8 +48,8 @@ def test_ctrl_c_waits_for_the_end_of_a_block():
 
     def work():
         with interrupts_deferred():
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             done.append("first")
         done.append("second")
 
@@ -58,7 +57,7 @@ def test_ctrl_c_waits_for_the_end_of_a_block():
         work()
     assert done == ["first"]
     with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_where_ctrl_c_never_comes_nothing_is_changed():

@@ -57,13 +57,14 @@ def test_a_mask_prompt_is_the_answer_on_its_frame(tracker):
 
 def test_a_mask_too_small_to_be_seen_is_refused_and_changes_nothing(tracker):
     tracker.step(frame(0), {1: CLICK})
-    mask = np.zeros((64, 96), bool)
-    mask[20, 20:22] = True
-    with pytest.raises(PromptError, match=r"mask of object 2 \(2 px of 96x64\) vanishes at image size \d+; prompt it"):
-        tracker.step(frame(1), {2: Prompt(mask=mask)})
+    mask = np.zeros((640, 960), bool)
+    mask[200:203, 200:203] = True
+    large = Frame(np.zeros((640, 960, 3), np.uint8), 1, Fraction(1, 30))
+    with pytest.raises(PromptError, match=r"mask of object 2 \(9 px of 960x640\) vanishes at image size \d+; prompt"):
+        tracker.step(large, {2: Prompt(mask=mask)})
     assert tracker.object_ids == (1,)
-    mask[18:24, 18:24] = True
-    assert tracker.step(frame(1), {2: Prompt(mask=mask)}).objects[2].mask.any()
+    mask[200:230, 200:220] = True  # too small to be shown, but seen
+    assert list(tracker.step(large, {2: Prompt(mask=mask)}).objects) == [1, 2]
 
 
 def test_a_correction_where_memory_holds_no_pointer():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,20 +144,24 @@ def check_report(path: Path | None, *, force: bool) -> None:
 
 
 def made_from(dataset: Path, settings: Config) -> dict[str, str]:
-    """What decides of masks beside the settings: where the dataset is, and hashes of the network's files.
+    """What masks depend on beside the settings: where the dataset is, and hashes of the network's files.
 
     Raises:
         WeightsError: there is no such checkpoint.
         BackendError: the exported folder has no manifest, or a damaged one.
     """
-    from sam2track.backends.manifest import NAME, Exported, hash_of
+    from sam2track.backends.manifest import Exported, hash_of
     from sam2track.backends.sources import Sources
     from sam2track.contracts import CONTRACTS
 
     made = {"dataset": str(dataset.resolve())}
     engines = {settings.components.pin(name).engine for name in CONTRACTS}  # type: ignore[arg-type]
     if settings.exported is not None and engines != {"torch"}:
-        made["manifest_sha256"] = hash_of(Exported.read(Path(settings.exported)).folder / NAME)  # it has all others
+        pins = {name: settings.components.pin(name).precision for name in CONTRACTS}  # type: ignore[arg-type]
+        graphs = Exported.read(Path(settings.exported)).manifest.graphs
+        # Those of another precision may come and go: they do not run.
+        used = sorted(graph.model_dump_json() for graph in graphs if graph.precision in ("fp32", pins[graph.component]))
+        made["graphs_sha256"] = hashlib.sha256("\n".join(used).encode()).hexdigest()
     if settings.exported is None or "torch" in engines:
         made["weights_sha256"] = hash_of(Sources(settings).checkpoint)
     return made

@@ -14,7 +14,7 @@ from typing import Any, Self
 import sam2track as st
 from sam2track.cli import report
 from sam2track.cli.options import UsageError
-from sam2track.masks.formats.files import written_whole
+from sam2track.masks.formats.files import text_written_whole
 from sam2track.video.picture import IMAGE_SUFFIXES
 
 
@@ -39,7 +39,7 @@ def check_picture_name(path: Path) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
     """Write ``content`` to ``path``, whole or not at all. Raises ``SinkError``."""
-    with written_whole(path) as file:
+    with text_written_whole(path) as file:
         json.dump(content, file, indent=indent)
         file.write("\n")
 

@@ -30,8 +30,11 @@ def keep_memory() -> None:
 
 
 def print_any_name() -> None:
-    """Have the name of a file that is no text, such as one not in UTF-8, printed byte by byte, as ``ls`` does."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    """Have the name of a file that is no text, such as one not in UTF-8, printed byte by byte, as ``ls`` does.
+
+    What the user chose with ``PYTHONIOENCODING`` stays.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="surrogateescape")
 
 

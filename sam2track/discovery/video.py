@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from sam2track.config import Config
+from sam2track.contracts import MASK_STRIDE
 from sam2track.data import FrameResult, Mask, Prompt
 from sam2track.discovery.picture import discover
 from sam2track.discovery.rules import DiscoveryRules
 from sam2track.errors import ConfigError
+from sam2track.pixels import survives
 from sam2track.segmenter import Encoded
 from sam2track.stills import ImageSegmenter
 from sam2track.tracker import Tracker
@@ -81,6 +83,7 @@ class Discoverer:
         if room <= 0:
             self.full = True
             return []
+        size = MASK_STRIDE * encoded.features.s4.shape[-1]  # that the tracker sees
         covered = np.zeros(result.size, dtype=bool)
         for prediction in result.objects.values():
             covered |= prediction.mask
@@ -88,7 +91,8 @@ class Discoverer:
         prompts: list[Prompt] = []
         for candidate in sorted(found, key=lambda mask: -mask.score):
             mask = candidate.mask
-            if candidate.area >= self._min_area * mask.size and self._is_new(mask, candidate.area, covered):
+            large = candidate.area >= self._min_area * mask.size and survives(mask, size)
+            if large and self._is_new(mask, candidate.area, covered):
                 if len(prompts) == room:
                     self.full = True
                     break

@@ -220,11 +220,11 @@ def _rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
 
 def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], source: str) -> None:
     """Raise a ``WeightsError`` that names what is missing, unexpected or misshapen, and whose weights these are."""
-    for name, value in tensors.items():
-        if value.layout != torch.strided or value.is_nested or value.is_quantized or not value.is_floating_point():
-            raise _odd(name, value, source)
-    found = {name: value.shape for name, value in tensors.items()}
+    found = {name: torch.Size() if value.is_nested else value.shape for name, value in tensors.items()}
     if found == expected:
+        for name, value in tensors.items():
+            if value.layout != torch.strided or value.is_quantized or not value.is_floating_point():
+                raise _odd(name, value, source)
         return
     owner = _owner(found)
     if owner is not None:
@@ -248,13 +248,12 @@ def _check_numbers(tensors: Mapping[str, Tensor], source: str) -> None:
     for name, value in tensors.items():
         if value.is_meta:
             raise _odd(name, value, source)
-        if not value.isfinite().all():
+        if not value.float().isfinite().all():  # of 8 bits, torch cannot tell
             raise WeightsError(f"weights {source} hold numbers that are not finite (first: {name}); get them again")
 
 
 def _odd(name: str, value: Tensor, source: str) -> WeightsError:
-    layout = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
-    kind = f"{str(value.dtype).removeprefix('torch.')}, {layout}, {value.device.type}"
+    kind = f"{value.dtype}, {value.layout}, {value.device.type}".replace("torch.", "")
     return WeightsError(f"weights {source} hold {name} as {kind}; expected a plain float tensor")
 
 

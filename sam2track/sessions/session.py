@@ -63,8 +63,9 @@ class Session:
         **overrides: Any,
     ) -> None:
         budget = budget or Budget()
-        if isinstance(model, Segmenter) and overrides:
-            raise ConfigError(f"{next(iter(overrides))}= has no effect on a loaded model; give it where that is loaded")
+        given = [name for name, value in overrides.items() if value is not None]
+        if isinstance(model, Segmenter) and given:
+            raise ConfigError(f"{given[0]}= has no effect on a loaded model; give it where that is loaded")
         if most_prompted is not None and most_prompted < 1:
             raise ConfigError(f"most_prompted is {most_prompted}; give 1 or more, or None for all")
         self._owned = not isinstance(source, Recording)

@@ -80,13 +80,18 @@ def load_assets(source: Path, cache: Path, held_out: bool = False) -> Assets:
 
     Raises:
         SourceError: there are no cut-outs or no photos, or a picture cannot be read.
+        SinkError: the cache cannot be written.
     """
     files = _files(source)
     key = _fingerprint(source, files)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache.with_name(f"{cache.name}.lock")):  # of two runs one fills it, and the other waits
-        if not _is_cached(cache, key):
-            _fill(files, key, cache)
+    if not _is_cached(cache, key):
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache.with_name(f"{cache.name}.lock")):  # of two runs one fills it, and the other waits
+                if not _is_cached(cache, key):
+                    _fill(files, key, cache)
+        except OSError as error:
+            raise SinkError(f"{cache} cannot be written ({error.strerror}); choose a folder you can write") from error
     stored = torch.load(cache, weights_only=True, mmap=True)
     side = {
         part: torch.tensor([_is_held_out(file) == held_out for file in files[part]], dtype=torch.bool) for part in PARTS

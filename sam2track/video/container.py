@@ -69,7 +69,7 @@ def probe_limit(max_pixels: int) -> dict[str, str]:
 
 def without_password(url: str) -> str:
     """``url`` as it may be shown: a password in it is starred out, before the host or as a parameter."""
-    url = re.sub(r"(//[^/?#:]*):[^/?#]*@", r"\1:***@", url)  # to the last @, as FFmpeg reads it
+    url = re.sub(r"(//[^/:]*):[^/]*@", r"\1:***@", url)  # to the last @, as FFmpeg reads it
     return re.sub(r"(?i)([?&](?:pass|passphrase|password|pwd|token)=)[^&#]*", r"\1***", url)
 
 

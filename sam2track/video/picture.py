@@ -6,6 +6,7 @@ eight EXIF orientations (PyAV only those that are not mirrored, and its JPEG col
 
 from __future__ import annotations
 
+import threading
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,31 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_BYTES = 2**29  # of a file: an uncompressed 16-bit picture of MAX_PIXELS takes 384 MiB
 
 ImageLike = str | Path | NDArray[Any] | Any  # the last: a PIL image, which is not imported for its type
+
+
+class _Silence:
+    """While any thread is inside, OpenCV logs nothing: what is wrong with a picture is told once, by us."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._level = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._level = cv2.utils.logging.getLogLevel()
+                cv2.utils.logging.setLogLevel(0)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cv2.utils.logging.setLogLevel(self._level)
+
+
+_silence = _Silence()
 
 
 def to_rgb(image: ImageLike) -> Image:
@@ -74,14 +100,11 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
         raise SourceError(
             f"picture {path} is {width}x{height}, more than the limit of {max_pixels} pixels; give a smaller one"
         )
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(0)  # what is wrong is told once, below
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        with _silence:
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise UndecodableError(f"picture {path} cannot be decoded: {error.err}") from error
-    finally:
-        cv2.utils.logging.setLogLevel(level)
     if pixels is None:
         raise UndecodableError(f"picture {path} cannot be decoded; check that it is whole and really a picture")
     return _array_to_rgb(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), str(path))

@@ -118,7 +118,7 @@ class VideoWriter:
             self.discard()
             raise SinkError(f"crf {crf} has no meaning for {self._encoding.codec} in {self.path}; leave it out")
         self._varies = bool(self._container.format.flags & cast(int, av.format.Flags.variable_fps.value))
-        self._time_base = self._choose_time_base(_FINEST if like is None else like.time_base)
+        self._time_base = self._choose_time_base(like)
 
     def write(self, frame: Frame) -> None:
         """Encode ``frame`` at its own time.
@@ -186,11 +186,13 @@ class VideoWriter:
         else:
             self.discard()
 
-    def _choose_time_base(self, clock: Fraction) -> Fraction:
+    def _choose_time_base(self, like: Source | None) -> Fraction:
         """The longest tick in which both the source's clock and its frame period are whole numbers."""
         period = 1 / self.rate
-        if not self._varies:
+        known = self.path.suffix.lower() in _ENCODINGS
+        if not self._varies or (like is None and not known):  # some encoders take no fine ticks
             return period
+        clock = _FINEST if like is None else like.time_base
         common = Fraction(
             math.gcd(clock.numerator * period.denominator, period.numerator * clock.denominator),
             clock.denominator * period.denominator,

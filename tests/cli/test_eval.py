@@ -109,15 +109,19 @@ def test_eval_does_not_go_on_with_masks_of_another_dataset(dataset, run, fails, 
 def test_eval_does_not_go_on_with_masks_of_other_graphs(dataset, run, fails, tmp_path):
     (tmp_path / "graphs").mkdir()
 
-    def export(opset):
+    def export(content, *more):
+        files = [{"name": "graph.onnx", "sha256": content * 64, "bytes": 1}]
+        graphs = [{"component": "image_encoder", "precision": kind, "files": files} for kind in ("fp32", *more)]
         Exported(tmp_path / "graphs", Manifest.model_validate({
-            "model": "nano", "opset": opset, "software": {}, "graphs": (), "room": {},
+            "model": "nano", "opset": 18, "software": {}, "graphs": graphs, "room": {},
             "weights": {"file": "gone.pt", "sha256": "0" * 64, "published": False},
             "sizes": {"image_size": 64, "width": 8, "memory_width": 8, "recent": 6},
         })).write()  # fmt: skip
 
-    export(18)
+    export("1")
     command = ("eval", "davis", "--set", "exported=graphs", "--pin", "default=onnx:cpu", "--save-masks", "out")
     assert run(*command)[0] == run(*command)[0] == 0, "without the checkpoint"
-    export(19)
+    export("1", "int8")
+    assert run(*command)[0] == 0, "quantised graphs were added, which do not run here"
+    export("2")
     assert fails(*command)[0] == 2

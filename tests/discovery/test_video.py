@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,6 +100,21 @@ def test_bad_limits_are_named(tracker: st.Tracker) -> None:
         st.Discoverer(tracker, every=-1)
     with pytest.raises(ConfigError, match="max_covered is 2; expected a share"):
         st.Discoverer(tracker, max_covered=2)
+
+
+def test_what_the_tracker_cannot_see_is_left_out(tracker: st.Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = frame(0, LEFT)
+    speck = np.zeros((6400, 9600), bool)
+    speck[10:12, 10:12] = True
+    square = around(*LEFT)
+    found = [SimpleNamespace(mask=mask, area=int(mask.sum()), score=0.9) for mask in (speck, square)]
+    monkeypatch.setattr("sam2track.discovery.video.discover", lambda *_, **__: found[:1])
+    discoverer = st.Discoverer(tracker, rules=RULES, min_area=0)
+    large = replace(result(shown), size=speck.shape)
+    assert discoverer.find(tracker.encode(shown), large, 5) == []
+    monkeypatch.setattr("sam2track.discovery.video.discover", lambda *_, **__: found[1:])
+    (prompt,) = discoverer.find(tracker.encode(shown), result(shown), 5)
+    assert prompt.mask is square
 
 
 def test_another_clip_is_looked_at_from_its_beginning(tracker: st.Tracker) -> None:

@@ -118,6 +118,20 @@ def test_numbers_of_another_kind_are_named(tmp_path, official):
             weights.load(Network(VARIANTS["nano"], 64), tmp_path / "model.pt")
 
 
+def test_checkpoints_of_something_else_are_told_so():
+    counted = {"bn1.weight": torch.ones(3), "bn1.num_batches_tracked": torch.tensor(5)}
+    with pytest.raises(WeightsError, match=r"do not fit the model: \d+ missing"):
+        weights.load_official(Network(VARIANTS["nano"], 64), counted)
+
+
+def test_eight_bit_floats_load(official):
+    network = Network(VARIANTS["nano"], 64)
+    weights.load_official(network, {name: value.to(torch.float8_e4m3fn) for name, value in official.items()})
+    assert weights.to_official(network.state_dict())["no_obj_ptr"].equal(
+        official["no_obj_ptr"].to(torch.float8_e4m3fn).float()
+    )
+
+
 def test_a_checkpoint_that_grows_in_memory_is_refused(tmp_path):
     torch.save({"model": {"zeros": torch.zeros(10**6)}}, tmp_path / "plain.pt")
     with (

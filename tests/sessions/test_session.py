@@ -261,7 +261,8 @@ def test_sources(tmp_path: Path, clip: Path) -> None:
     with pytest.raises(ConfigError, match="'nono' is no model"):
         Session(clip, "nono")
     with pytest.raises(ConfigError, match="image_size= has no effect on a loaded model"):
-        Session(clip, model(), image_size=512)
+        Session(clip, model(), weights=None, image_size=512)
+    Session(clip, model(), weights=None).close()
     with pytest.raises(ConfigError, match="most_prompted is 0; give 1 or more"):
         Session(clip, model(), most_prompted=0)
     session = Session(clip, model())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sam2track.errors import SourceError
+from sam2track.errors import SinkError, SourceError
 from sam2track.train.assets import CELL, MARGIN, PHOTO, fit_sprite, load_assets, pack_assets
 
 
@@ -58,6 +58,19 @@ def test_a_cache_that_is_damaged_is_made_again(folder, tmp_path):
     cache = tmp_path / "assets.pt"
     cache.write_bytes(b"half a file")
     assert load_assets(folder, cache).stills > 0
+
+
+def test_a_filled_cache_is_only_read(folder, tmp_path, monkeypatch):
+    cache = tmp_path / "runs" / "assets.pt"
+    filled = load_assets(folder, cache)
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("sam2track.train.assets.FileLock", refuse)
+    assert load_assets(folder, cache).sprites.equal(filled.sprites)
+    with pytest.raises(SinkError, match=r"other.pt cannot be written \(Permission denied\)"):
+        load_assets(folder, tmp_path / "other.pt")
 
 
 def test_a_sprite_is_premultiplied_and_keeps_its_margin():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pil
@@ -138,3 +140,11 @@ def test_deep_pil_images() -> None:
     for dtype, mode in ((np.int32, "I"), (np.float32, "F")):
         with pytest.raises(SourceError, match=f"a PIL image of mode {mode}; convert it"):
             to_rgb(Pil.fromarray(deep.astype(dtype)))
+
+
+def test_opencv_speaks_again_after_threads_have_read(tmp_path: Path) -> None:
+    write_picture(tmp_path / "photo.png", PICTURE)
+    level = cv2.utils.logging.getLogLevel()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(read_picture, [tmp_path / "photo.png"] * 200))
+    assert cv2.utils.logging.getLogLevel() == level

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterable
 from fractions import Fraction
@@ -183,19 +182,22 @@ def test_ctrl_c_finishes_what_was_written(tmp_path: Path) -> None:
         assert [index_of(frame.image) for frame in source] == list(range(7))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_ctrl_c_while_the_file_is_finished_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line has it
     path = tmp_path / "o.mp4"
     plain = Path.replace
 
     def interrupted(partial: Path, target: Path) -> Path:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(number)
         return plain(partial, target)
 
     monkeypatch.setattr(Path, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_and_raise(path, at_rate(numbered(7)), KeyboardInterrupt())
+    signal.signal(signal.SIGTERM, before)
     assert only_file(tmp_path) == ["o.mp4"]
     with open_source(path) as source:
         assert len(list(source)) == 7
@@ -223,6 +225,11 @@ def test_times_are_kept_without_a_source_to_be_like(
     with open_source(write(tmp_path / "o.mp4", frames, **settings)) as source:
         times = [float(frame.time) for frame in source]
     assert times == pytest.approx([float(frame.time) for frame in frames], abs=1 / 90_000)
+
+
+def test_a_container_whose_encoder_takes_no_fine_ticks(tmp_path: Path) -> None:
+    with open_source(write(tmp_path / "o.nut", at_rate(numbered(6), 30))) as source:
+        assert [float(frame.time) for frame in source] == pytest.approx([i / 30 for i in range(6)], abs=1e-4)
 
 
 def test_no_frame_makes_no_file(tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ def test_passwords_are_never_shown() -> None:
         ("srt://host:9000?mode=caller&passphrase=secret", "srt://host:9000?mode=caller&passphrase=***"),
         ("http://host/a?Password=secret&rate=5", "http://host/a?Password=***&rate=5"),
         ("rtsp://:secret@host/a", "rtsp://:***@host/a"),
+        ("rtsp://user:s?e#c@ret@host/a", "rtsp://user:***@host/a"),
         ("http://host:80/a:b@c", "http://host:80/a:b@c"),
         ("http://host/a?at=1:2@3", "http://host/a?at=1:2@3"),
     ],

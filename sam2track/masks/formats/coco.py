@@ -18,7 +18,7 @@ from sam2track.data import FrameResult, Mask, Prediction
 from sam2track.errors import MaskletError
 from sam2track.files import natural
 from sam2track.masks import rle
-from sam2track.masks.formats.files import Untrusted, read_json, write_object, written_whole
+from sam2track.masks.formats.files import Untrusted, read_json, text_written_whole, write_object
 from sam2track.masks.formats.tracks import Masklets, Seen, Tracks, follow
 from sam2track.masks.lines import Exact, MaskletHeader, readable
 from sam2track.masks.regions import bounding_box
@@ -207,7 +207,7 @@ def _write(path: Path, masklets: Masklets, name: str, *, per_object: bool) -> li
         yield "info", {"description": header.source or readable(path.stem)}
         yield "sam2track", as_origin(header)
 
-    with written_whole(path) as file:
+    with text_written_whole(path) as file:
         write_object(file, {"annotations": annotations()}, rest())
     return [names[number] for number in sorted(names)]
 

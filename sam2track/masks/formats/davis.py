@@ -12,7 +12,7 @@ import numpy as np
 
 from sam2track.data import FrameResult
 from sam2track.errors import MaskletError, SinkError
-from sam2track.masks.formats.files import unfinished
+from sam2track.files import unfinished
 from sam2track.masks.formats.tracks import Masklets, Seen, Tracks, follow, plain_id
 from sam2track.masks.labels import MAX_ID, merge, read_labels, split, write_labels
 from sam2track.masks.lines import MaskletHeader

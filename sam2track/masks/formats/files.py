@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import IO, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sam2track.errors import MaskletError, SinkError
+from sam2track.files import written_whole
 
 MAX_BYTES = 2**28  # of a JSON file, which is read at once: an hour of ten objects
 MAX_LINE = 2**23
@@ -68,26 +67,16 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise MaskletError(f"{path} cannot be read ({error.strerror}); check the path") from error
 
 
-def unfinished(path: Path) -> Path:
-    """A name beside ``path``, of this run alone, for what is not whole yet."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-
-
 @contextmanager
-def written_whole(path: Path) -> Iterator[IO[str]]:
+def text_written_whole(path: Path) -> Iterator[IO[str]]:
     """A text file to write, which takes its name when the block is left without an error.
 
     Raises:
         SinkError: the disk refuses.
     """
-    partial = unfinished(path)
     try:
-        try:
-            with partial.open("w", encoding="ascii", newline="\n") as file:
-                yield file
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(path) as partial, partial.open("w", encoding="ascii", newline="\n") as file:
+            yield file
     except OSError as error:
         raise SinkError(f"{path} cannot be written ({error.strerror}); choose a folder you can write") from error
 

@@ -19,7 +19,7 @@ import numpy as np
 from sam2track.data import Mask
 from sam2track.errors import MaskletError
 from sam2track.masks import rle
-from sam2track.masks.formats.files import read_lines, written_whole
+from sam2track.masks.formats.files import read_lines, text_written_whole
 from sam2track.masks.formats.tracks import Masklets, Seen, Tracks, follow, plain_id
 from sam2track.masks.labels import merge
 from sam2track.masks.lines import MaskletHeader
@@ -34,7 +34,7 @@ Row = tuple[int, int, Mask, float]  # frame from 0, object id, mask, score
 
 def write_mot(path: Path, masklets: Masklets) -> list[str]:
     """Write the boxes of what is seen; returns what is lost."""
-    with written_whole(path) as file:
+    with text_written_whole(path) as file:
         for result in masklets:
             for i, seen in result.objects.items():
                 if seen.box is not None:
@@ -47,7 +47,7 @@ def write_mot(path: Path, masklets: Masklets) -> list[str]:
 def write_mots(path: Path, masklets: Masklets) -> list[str]:
     """Write the masks of what is seen, as pedestrians; returns what is lost."""
     overlap = 0
-    with written_whole(path) as file:
+    with text_written_whole(path) as file:
         for result in masklets:
             masks = {plain_id(i, 999, "MOTS"): seen.mask for i, seen in result.objects.items()}
             labels = merge(masks, result.size)

@@ -16,7 +16,7 @@ from pydantic import Field
 from sam2track.data import FrameResult, Mask
 from sam2track.errors import MaskletError
 from sam2track.masks import rle
-from sam2track.masks.formats.files import Untrusted, read_json, write_object, written_whole
+from sam2track.masks.formats.files import Untrusted, read_json, text_written_whole, write_object
 from sam2track.masks.formats.tracks import Masklets, Seen, Tracks, follow
 from sam2track.masks.lines import MaskletHeader, readable
 
@@ -124,7 +124,7 @@ def write_sav(path: Path, masklets: Masklets) -> list[str]:
     header = masklets.header
     empty = rle.encode(np.zeros((header.height, header.width), bool)) if rows else None
     filled = ([row.get(i, empty) for i in ids] for row in rows)
-    with written_whole(path) as file:
+    with text_written_whole(path) as file:
         write_object(file, {"masklet": filled}, _facts(path, header, last + 1, ids, areas).items())
     kept = sum(1 for row in rows if row is not _MISSING)
     lost = ["SA-V has no scores, and no time but a rate"]

@@ -26,7 +26,7 @@ from sam2track.masks.formats.coco import (
     as_origin,
     xywh,
 )
-from sam2track.masks.formats.files import Untrusted, read_json, write_object, written_whole
+from sam2track.masks.formats.files import Untrusted, read_json, text_written_whole, write_object
 from sam2track.masks.formats.tracks import Masklets, Seen, Tracks, follow
 from sam2track.masks.lines import Exact, readable
 
@@ -118,7 +118,7 @@ def write_ytvis(path: Path, masklets: Masklets) -> list[str]:
         "info": {"description": header.source or readable(path.stem)},
         "sam2track": as_origin(header),
     }
-    with written_whole(path) as file:
+    with text_written_whole(path) as file:
         write_object(file, {"annotations": annotations}, rest.items())
     return ["YouTube-VIS has no object that is tracked but not seen: once seen, it reads back as not visible"]
 
