@@ -59,19 +59,22 @@ def evaluate(  # noqa: PLR0913, a command's flags are its arguments
     Each object is prompted once, on its first annotated frame. First and last annotated frames are not scored,
     as in DAVIS. Ctrl-C reports the sequences that are finished and exits with 130.
     """
-    check_report(report_file, force=force)
+    from sam2track.cli.outputs import check_path, write_json
+
+    if predictions is not None and any((save_masks, model, config, weights, image_size, device, pins, sets)):
+        raise o.UsageError("--predictions scores masks that exist; leave out --save-masks and flags of the model")
+    # A dataset decides how many objects there are.
+    settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins,
+                             sets=["tracking.max_objects=1024", *(sets or [])])  # fmt: skip
+    if report_file is not None:
+        check_path(report_file, o.model_files(config, settings), force=force)
     names = None if sequences is None else [name.strip() for name in sequences.split(",")]
     clips = st.open_dataset(dataset, layout=layout, split=split, sequences=names)
     facts: dict[str, Any] = {"dataset": str(dataset), "keep_ends": keep_ends}
     if predictions is not None:
-        if any((save_masks, model, config, weights, image_size, device, pins, sets)):
-            raise o.UsageError("--predictions scores masks that exist; leave out --save-masks and flags of the model")
         facts["predictions"] = str(predictions)
         done, interrupted = gather(st.score_masks(clips, predictions, keep_ends=keep_ends))
     else:
-        # A dataset decides how many objects there are.
-        settings = o.load_config(model, config, weights=weights, image_size=image_size, device=device, pins=pins,
-                                 sets=["tracking.max_objects=1024", *(sets or [])])  # fmt: skip
         made_by = {"prompt": prompt, **settings.model_dump(mode="json")}
         kept = claim(save_masks, made_by | made_from(dataset, settings)) if save_masks is not None else set()
         tracker = st.Tracker.load(settings)
@@ -82,8 +85,6 @@ def evaluate(  # noqa: PLR0913, a command's flags are its arguments
             done, interrupted = gather(scores)
     findings = {**facts, "interrupted": interrupted, **as_dict(done)}
     if report_file is not None:
-        from sam2track.cli.outputs import write_json
-
         write_json(report_file, findings, indent=2)
     if as_json:
         report.say_json(findings)
@@ -131,16 +132,6 @@ def say(clips: list[ClipScore]) -> None:
     unscored = [clip.name for clip in clips if not clip.objects]
     if unscored:
         report.say(f"not scored, for want of annotated frames between the first and the last: {', '.join(unscored)}")
-
-
-def check_report(path: Path | None, *, force: bool) -> None:
-    """Raise ``UsageError`` for a report that may not be written."""
-    if path is None:
-        return
-    if not path.parent.is_dir() or path.is_dir():
-        raise o.UsageError(f"--report {path} is not a file in a folder that exists; give another name")
-    if path.exists() and not force:
-        raise o.UsageError(f"{path} exists; give another name, or --force to replace it")
 
 
 def made_from(dataset: Path, settings: Config) -> dict[str, str]:

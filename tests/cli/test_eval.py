@@ -65,7 +65,8 @@ def test_eval_goes_on_where_it_was_interrupted(dataset, run, monkeypatch):
         (("davis", "--layout", "cocoa"), 2, "layout 'cocoa'"),
         (("davis", "--predictions", "out", "--model", "nano"), 2, "leave out"),
         (("davis", "--predictions", "out"), 1, "out/two is missing"),
-        (("davis", "--report", "none/a.json"), 2, "not a file in a folder"),
+        (("davis", "--report", "none/a.json"), 2, "folder none for a.json does not exist; make it first"),
+        (("davis", "--report", "davis"), 2, "davis is a folder; give the name of a file in it"),
         (("davis", "--model", "nona"), 2, "did you mean 'nano'"),
     ],
 )
@@ -91,6 +92,8 @@ def test_eval_does_not_mix_masks_of_two_settings(dataset, run, fails, tmp_path):
 def test_eval_does_not_go_on_with_masks_of_other_weights(dataset, run, fails, tmp_path):
     weights = tmp_path / "w.pt"
     weights.write_bytes(b"one")
+    code, line = fails("eval", "davis", "--weights", "w.pt", "--report", "w.pt", "--force")
+    assert (code, line, weights.read_bytes()) == (2, "w.pt is an input; give the output another name", b"one")
     command = ("eval", "davis", "--weights", "w.pt", "--save-masks", "out", "--quiet")
     assert run(*command)[0] == run(*command)[0] == 0
     weights.write_bytes(b"two")
