@@ -42,7 +42,7 @@ def test_propagation_reads_memory_as_the_tracker_does():
         for step, memory in enumerate(past):
             bank.keep(Memory(step, memory.tokens[row], memory.pointer[row]), bool(prompted[step][row]))
         alone = type(features)(*(maps[row : row + 1] for maps in features))
-        fused = net.memory_attention(alone.s16, *view([bank], len(past), limits))
+        fused = net.memory_attention(alone.s16, *view([bank], len(past), limits, net.sizes.width))
         empty = steps.empty_prompt(components)
         expected = net.mask_decoder(fused, alone.s4, alone.s8, *empty)
         assert torch.allclose(candidates.logits[row], expected.logits[0], atol=1e-3)
