@@ -28,9 +28,9 @@ import torch
 
 import sam2track as st
 from sam2track.backends import pytorch
-from sam2track.config import Pin
 from sam2track.network import weights
 from sam2track.network.variants import VARIANTS, Network
+from sam2track.pins import Pin
 from tests.parity import oracle
 
 MODEL = "sam2.1-tiny"

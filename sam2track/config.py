@@ -7,12 +7,9 @@ one-line ``ConfigError`` that names the place, the key, the value and what was e
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -20,23 +17,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from sam2track import chips
-from sam2track.errors import ConfigError
+from sam2track.errors import ConfigError, nearest
+from sam2track.pins import Pin
 
 OFFICIAL_MODELS = tuple(
     f"{family}-{size}" for family in ("sam2.1", "sam2") for size in ("tiny", "small", "base-plus", "large")
 )
 MODELS = ("nano", *OFFICIAL_MODELS)
-ENGINES = ("torch", "onnx", "qnn")
-DEVICES = {  # by engine
-    "torch": ("auto", "cpu", "cuda", "cuda:0", "mps"),
-    "onnx": ("auto", "cpu", "cuda", "cuda:0"),
-    "qnn": ("auto", "npu", "emulator"),
-}
-PRECISIONS = {
-    "torch": ("auto", "fp32", "bf16", "fp16"),
-    "onnx": ("auto", "fp32", "fp16", "int8", "w8a8", "w8a16"),
-    "qnn": ("auto", "fp16", "w8a16", "w8a8"),
-}
 PERFORMANCE = (  # modes of the NPU runtime
     "burst", "sustained_high_performance", "high_performance", "balanced", "low_balanced", "default",
     "high_power_saver", "power_saver", "low_power_saver", "extreme_power_saver",
@@ -45,58 +32,6 @@ MAX_BYTES = 1_000_000
 MAX_SHOWN = 100  # characters of a value in a message
 
 ComponentName = Literal["image_encoder", "prompt_encoder", "memory_attention", "mask_decoder", "memory_encoder"]
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """Where a component runs, written ``engine[:device[:precision]]``; what is left out is ``auto``.
-
-    Attributes:
-        engine: ``torch``, ``onnx`` or ``qnn``.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` with torch, all but the last with onnx; ``auto``
-            (``npu``), ``npu`` or ``emulator`` with qnn.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16`` with torch; ``auto`` (``fp32``) or what the exported folder
-            holds, such as ``w8a16``, with onnx; ``auto`` (``fp16``), ``fp16`` or what the folder holds with qnn.
-
-    Raises:
-        ConfigError: an engine, device or precision that does not exist.
-    """
-
-    engine: str = "torch"
-    device: str = "auto"
-    precision: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise ConfigError(f"engine {self.engine!r} is unknown{nearest(self.engine, ENGINES)}")
-        devices, precisions = DEVICES[self.engine], PRECISIONS[self.engine]
-        numbered = "cuda" in devices and re.fullmatch(r"cuda:(0|[1-9][0-9]?)", self.device)
-        if self.device not in devices and not numbered:
-            raise ConfigError(f"device {self.device!r} is unknown to {self.engine}{nearest(self.device, devices)}")
-        if self.precision not in precisions:
-            raise ConfigError(
-                f"precision {self.precision!r} is unknown to {self.engine}{nearest(self.precision, precisions)}"
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> Pin:
-        """Read ``engine[:device[:precision]]``; the device may be ``cuda:1``."""
-        match = re.fullmatch(r"([^:]+)(?::([^:]+(?::\d+)?))?(?::([^:]+))?", text)
-        if match is None:
-            raise ConfigError(f"pin {text!r} is not engine[:device[:precision]], such as torch:cuda:fp16")
-        engine, device, precision = match.groups()
-        return cls(engine, device or "auto", precision or "auto")
-
-    def __str__(self) -> str:
-        return f"{self.engine}:{self.device}:{self.precision}"
-
-
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """``"; did you mean 'x'? Valid: ..."``: the end of a message about an unknown word."""
-    choices = tuple(valid)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    guess = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{guess} {'Valid' if close else 'valid'}: {', '.join(choices)}"
 
 
 def _pin(value: object) -> object:

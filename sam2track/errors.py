@@ -13,6 +13,9 @@ Every message is one line: the value found, what was expected, and the remedy. E
 libraries are translated once, where they enter, and kept as ``__cause__``.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class Sam2TrackError(Exception):
     """Base of every error this package raises on purpose."""
@@ -44,3 +47,11 @@ class SinkError(Sam2TrackError):
 
 class MaskletError(Sam2TrackError):
     """A masklet file that cannot be read."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """``"; did you mean 'x'? Valid: ..."``: the end of a message about an unknown word."""
+    choices = tuple(valid)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    guess = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{guess} {'Valid' if close else 'valid'}: {', '.join(choices)}"

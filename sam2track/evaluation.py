@@ -16,12 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from sam2track.config import nearest
 from sam2track.data import FrameResult, Mask, Prompt
 from sam2track.datasets import AnnotatedClip
 from sam2track.datasets.predictions import read_prediction, write_prediction
 from sam2track.engine import track
-from sam2track.errors import ConfigError, MaskletError, PromptError, SinkError, SourceError
+from sam2track.errors import ConfigError, MaskletError, PromptError, SinkError, SourceError, nearest
 from sam2track.files import unfinished
 from sam2track.masks.regions import bounding_box, interior_point
 from sam2track.masks.scores import FrameScore, Score, score_frame, score_objects

@@ -14,8 +14,7 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
-from sam2track.config import nearest
-from sam2track.errors import WeightsError
+from sam2track.errors import WeightsError, nearest
 
 # The base of connection errors, which are no OSError since huggingface_hub 1.
 _NetworkError: type[Exception] = getattr(huggingface_hub.errors, "HTTPError", OSError)

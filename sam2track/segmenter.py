@@ -112,13 +112,13 @@ class Segmenter:
             masks |= zip(ids, rows(batch), strict=True)
         given = {i: p.mask for i, p in prompts.items() if p.mask is not None}
         if given:
-            for i, own in given.items():
-                if not pixels.survives(own, size):
+            mask = torch.cat([pixels.to_mask_prompt(m, size) for m in given.values()])
+            for (i, own), seen in zip(given.items(), mask, strict=True):
+                if not seen.any():
                     raise PromptError(
                         f"mask of object {i} ({int(own.sum())} px of {width}x{height}) vanishes at image size {size}; "
                         "prompt it with a box or a click, or use a larger image_size"
                     )
-            mask = torch.cat([pixels.to_mask_prompt(m, size) for m in given.values()])
             masks |= zip(given, rows(steps.segment_mask(self.components, features, mask)), strict=True)
         return masks
 

@@ -11,7 +11,7 @@ import sam2track
 
 PACKAGE = Path(sam2track.__file__).parent
 LEVELS = [
-    {"cache", "data", "errors", "contracts", "chips", "config", "files", "timing"},
+    {"cache", "data", "errors", "contracts", "chips", "config", "files", "interrupts", "pins", "timing"},
     {"network", "video", "masks", "datasets", "pixels", "render", "window", "hub"},
     {"backends"},
     {"memory", "steps", "segmenter"},

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from sam2track import config as config_module
-from sam2track.config import MODELS, Config, Pin, presets
+from sam2track.config import MODELS, Config, presets
 from sam2track.errors import ConfigError
+from sam2track.pins import Pin
 
 
 def problem(*args, **overrides):
@@ -220,7 +221,7 @@ def test_presets_are_found_in_an_installed_package_too(tmp_path):
     package = Path(config_module.__file__).parent
     installed = tmp_path / "sam2track"
     installed.mkdir()
-    for name in ("config.py", "chips.py", "errors.py"):
+    for name in ("config.py", "chips.py", "errors.py", "pins.py"):
         shutil.copy(package / name, installed)
     (installed / "__init__.py").touch()
     shutil.copytree(package.parent / "configs", installed / "configs")

@@ -1,9 +1,8 @@
-import signal
 import threading
 
 import pytest
 
-from sam2track.files import interrupts_deferred, natural, written_whole
+from sam2track.files import natural, written_whole
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -41,36 +40,6 @@ def test_writers_of_one_file_do_not_get_in_each_others_way(tmp_path):
         thread.join()
     assert seen == whole
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_ctrl_c_waits_for_the_end_of_a_block():
-    done = []
-
-    def work():
-        with interrupts_deferred():
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
-            done.append("first")
-        done.append("second")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert done == ["first"]
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-
-
-def test_where_ctrl_c_never_comes_nothing_is_changed():
-    handlers = []
-
-    def work():
-        with interrupts_deferred():
-            handlers.append(signal.getsignal(signal.SIGINT))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert handlers == [signal.getsignal(signal.SIGINT)]
 
 
 def test_natural_order_is_that_of_numbers():

@@ -8,10 +8,11 @@ import torch
 
 from sam2track import steps
 from sam2track.backends import pytorch
-from sam2track.config import Config, Pin
+from sam2track.config import Config
 from sam2track.contracts import MaskCandidates
 from sam2track.data import Frame, Prompt
 from sam2track.network.variants import VARIANTS, Network
+from sam2track.pins import Pin
 from sam2track.tracker import Tracker
 
 SIZE = 64

@@ -25,10 +25,11 @@ from sam2track.backends import ort, pytorch, rehearse
 from sam2track.backends.manifest import NAME, Exported, Graph, Manifest, ModelSizes, Room, Weights, describe, hash_of
 from sam2track.backends.sources import Sources
 from sam2track.backends.static import GRAPHS, NO_POINT, buckets, letters
-from sam2track.config import Config, Pin
+from sam2track.config import Config
 from sam2track.contracts import CONTRACTS, shape
 from sam2track.data import Image
 from sam2track.errors import BackendError, ConfigError, SinkError
+from sam2track.pins import Pin
 
 OPSETS = range(18, 23)  # 23 has an attention operator whose masks ONNX Runtime does not broadcast
 OPSET = OPSETS[0]

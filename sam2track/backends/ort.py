@@ -20,9 +20,9 @@ from sam2track.backends.manifest import Exported
 from sam2track.backends.rows import sharing_rows
 from sam2track.backends.sources import Placed, Sources
 from sam2track.backends.static import GRAPHS, StaticComponent, letters
-from sam2track.config import Pin
 from sam2track.contracts import Evidence, shape
 from sam2track.errors import BackendError
+from sam2track.pins import Pin
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _NUMPY = {torch.float32: np.float32, torch.int64: np.int64}

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from sam2track.backends.rows import sharing_rows
 from sam2track.backends.sources import Placed, Sources
-from sam2track.config import Pin
 from sam2track.contracts import CONTRACTS, Components, Evidence
 from sam2track.errors import BackendError
 from sam2track.network.variants import Network
+from sam2track.pins import Pin
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -17,8 +17,8 @@ from sam2track.backends import compiled, htp, ort
 from sam2track.backends.manifest import Exported, Graph
 from sam2track.backends.sources import Placed, Sources
 from sam2track.backends.static import StaticComponent, letters
-from sam2track.config import Pin
 from sam2track.contracts import Evidence
+from sam2track.pins import Pin
 
 HOST = torch.device("cpu")  # where the NPU's inputs and outputs lie
 

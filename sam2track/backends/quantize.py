@@ -20,8 +20,7 @@ from sam2track.backends.export import difference
 from sam2track.backends.manifest import Exported, Graph, describe
 from sam2track.backends.samples import Inputs, Samples, for_bucket, graph_inputs
 from sam2track.backends.static import StaticComponent
-from sam2track.config import nearest
-from sam2track.errors import BackendError, SinkError
+from sam2track.errors import BackendError, SinkError, nearest
 
 SCHEMES = ("int8", "w8a16", "w8a8")
 # The prompt encoder is small, runs once a prompt, and its sines do not survive a coarse grid.

@@ -35,7 +35,8 @@ def compile_(
     from sam2track import chips
     from sam2track.backends import compiled
     from sam2track.backends.manifest import Exported
-    from sam2track.config import PRECISIONS, nearest
+    from sam2track.errors import nearest
+    from sam2track.pins import PRECISIONS
 
     valid = [each for each in PRECISIONS["qnn"] if each != "auto"]
     if precision not in valid:

@@ -73,7 +73,8 @@ def drift(  # noqa: PLR0913, a command's flags are its arguments
 
 def plain(settings: st.Config) -> st.Config:
     """``settings`` with every component in torch fp32."""
-    from sam2track.config import ComponentsTable, Pin
+    from sam2track.config import ComponentsTable
+    from sam2track.pins import Pin
 
     return settings.model_copy(update={"components": ComponentsTable(default=Pin("torch", "auto", "fp32"))})
 

@@ -28,9 +28,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import sam2track as st
-from sam2track.config import nearest
 from sam2track.data import Box, Mask, Point
-from sam2track.errors import PromptError, SourceError
+from sam2track.errors import PromptError, SourceError, nearest
 from sam2track.video.picture import read_picture
 
 MAX_BYTES = 1_000_000

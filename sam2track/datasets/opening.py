@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam2track.config import nearest
 from sam2track.datasets.annotated import AnnotatedClip
 from sam2track.datasets.folders import folder_clips
 from sam2track.datasets.sav import is_sav, sav_clips
-from sam2track.errors import ConfigError, SourceError
+from sam2track.errors import ConfigError, SourceError, nearest
 
 LAYOUTS = ("auto", "davis", "ytvos", "sav")
 

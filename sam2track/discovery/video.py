@@ -91,8 +91,8 @@ class Discoverer:
         prompts: list[Prompt] = []
         for candidate in sorted(found, key=lambda mask: -mask.score):
             mask = candidate.mask
-            large = candidate.area >= self._min_area * mask.size and survives(mask, size)
-            if large and self._is_new(mask, candidate.area, covered):
+            wanted = candidate.area >= self._min_area * mask.size and self._is_new(mask, candidate.area, covered)
+            if wanted and survives(mask, size):
                 if len(prompts) == room:
                     self.full = True
                     break

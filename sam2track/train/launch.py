@@ -15,9 +15,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from sam2track.config import nearest
 from sam2track.contracts import CONTRACTS
-from sam2track.errors import BackendError, ConfigError, SinkError
+from sam2track.errors import BackendError, ConfigError, SinkError, nearest
 from sam2track.hub import find
 from sam2track.network.variants import VARIANTS, Network
 from sam2track.train.assets import load_assets

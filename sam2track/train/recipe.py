@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from sam2track.config import nearest
-from sam2track.errors import ConfigError
+from sam2track.errors import ConfigError, nearest
 from sam2track.network.variants import VARIANTS
 from sam2track.train.losses import LossWeights
 from sam2track.train.style import Style

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from sam2track.data import Frame, Image
 from sam2track.errors import SinkError
-from sam2track.files import interrupts_deferred
+from sam2track.interrupts import interrupts_deferred
 from sam2track.video.protocol import Source
 
 _BT709 = 1  # in FFmpeg's tables of matrices, primaries and transfer functions alike

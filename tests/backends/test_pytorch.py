@@ -3,10 +3,11 @@ import torch
 
 from sam2track import backends
 from sam2track.backends import pytorch
-from sam2track.config import Config, Pin
+from sam2track.config import Config
 from sam2track.errors import BackendError, WeightsError
 from sam2track.network import weights
 from sam2track.network.variants import VARIANTS, Network
+from sam2track.pins import Pin
 
 SIZE = 64
 

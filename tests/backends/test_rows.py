@@ -7,8 +7,8 @@ import torch
 
 from sam2track.backends import pytorch
 from sam2track.backends.rows import set_helpers, sharing_rows
-from sam2track.config import Pin
 from sam2track.network.variants import VARIANTS, Network
+from sam2track.pins import Pin
 
 SIZE = 64
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from sam2track.backends import pytorch
-from sam2track.config import Pin
 from sam2track.contracts import check
 from sam2track.errors import ConfigError
 from sam2track.network.variants import VARIANTS, Network
+from sam2track.pins import Pin
 
 SIZE, SIDE, TOKENS = 64, 4, 16
 

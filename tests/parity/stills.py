@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from sam2track import hub
 from sam2track.backends import pytorch
-from sam2track.config import Pin
 from sam2track.data import Image
 from sam2track.network import weights
 from sam2track.network.variants import VARIANTS, Network, Variant
+from sam2track.pins import Pin
 from sam2track.pixels import MEAN, STD
 from sam2track.stills import ImageSegmenter, MaskRules
 from tests.parity import oracle, vision

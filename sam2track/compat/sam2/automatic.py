@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2track.compat.sam2.build import build_sam2_hf
-from sam2track.config import nearest
 from sam2track.data import Mask
 from sam2track.discovery import DiscoveredMask, DiscoveryRules, discover
-from sam2track.errors import ConfigError
+from sam2track.errors import ConfigError, nearest
 from sam2track.segmenter import Segmenter
 from sam2track.stills import ImageSegmenter
 from sam2track.video.picture import ImageLike

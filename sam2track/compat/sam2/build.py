@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2track import hub
-from sam2track.config import MODELS, nearest
-from sam2track.errors import ConfigError
+from sam2track.config import MODELS
+from sam2track.errors import ConfigError, nearest
 from sam2track.segmenter import Segmenter
 
 if TYPE_CHECKING:

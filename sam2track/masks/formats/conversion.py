@@ -7,8 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from sam2track.config import nearest
-from sam2track.errors import ConfigError, MaskletError, SinkError
+from sam2track.errors import ConfigError, MaskletError, SinkError, nearest
 from sam2track.masks.formats.coco import read_coco, write_coco, write_cvat
 from sam2track.masks.formats.davis import read_davis, write_davis
 from sam2track.masks.formats.mot import read_mot, read_mots, write_mot, write_mots
